@@ -1,0 +1,60 @@
+# The front door: `make` lists the targets. Every target builds what it needs.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+ARGS ?=
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup .install data fig2 redraw sync test test-slow lint clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  TIER=paper|laptop|smoke (default: paper where a CPU does it in minutes)   ARGS="Hydra overrides"'
+
+setup: $(READY)  ## .venv with the pinned dependencies
+
+# The stamp is written last, so that a broken installation is taken up again; the lock is for two makes at once.
+$(READY): requirements.txt constraints.txt
+	@flock .setup.lock $(MAKE) --no-print-directory .install
+
+.install:
+	@set -e; fail() { echo "setup: $$1" >&2; exit 2; }; \
+	if [ -e $(READY) ] && [ -z "$$(find requirements.txt constraints.txt -newer $(READY))" ]; then exit 0; fi; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    fail "Python 3.11 or newer is needed, '$(PYTHON)' is not; use make PYTHON=/path/to/python3.11"; \
+	$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV) >/dev/null 2>&1; } || \
+	    { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(PY) install -q pip; } 2>/dev/null || \
+	    { rm -rf $(VENV); fail "this Python cannot make a virtual environment; on Debian: apt install python3-venv"; }; \
+	echo "setup: installing into $(VENV), once (about 3 GB with CUDA; README says how to get the CPU build)"; \
+	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt -c constraints.txt || \
+	    fail "pip failed, see above; the same command takes it up again"; \
+	touch $(READY)
+
+data: $(READY)  ## fetch and verify MNIST
+	@$(PY) -m data $(ARGS)
+
+fig2: TIER ?= paper
+fig2: $(READY)  ## figure 2: SGD and PowerSGD on 13 layers, MNIST
+	@$(PY) sweep.py experiment=fig2 tier=$(TIER) launcher=local $(ARGS)
+	@$(PY) -m figures.fig2 --tier $(TIER)
+
+redraw: $(READY)  ## all figures from the tables in git, nothing trained
+	@$(PY) -m figures.fig2 --redraw
+
+sync: $(READY)  ## upload W&B runs that were logged offline
+	@timeout 3600 $(VENV)/bin/wandb sync --yes results/runs/*/wandb/offline-run-*
+
+test: $(READY)  ## the tests, minutes
+	@$(PY) -m pytest -q
+
+test-slow: $(READY)  ## the long tests
+	@$(PY) -m pytest -q -m slow
+
+lint: $(READY)  ## ruff
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+clean:  ## caches and build leftovers; keeps .venv, downloads and results
+	rm -rf build *.egg-info .pytest_cache .ruff_cache .hypothesis results/.multirun
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,2 @@
+class DataError(Exception):
+    """A data set is missing or damaged; the message says what to do."""

@@ -1,0 +1,98 @@
+"""A data set that fits in memory, held on the device as tensors: no worker processes, no copies."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+
+def derived_seed(seed: int, *purpose) -> int:
+    """A 63-bit seed for one purpose ("order", 3): equal purposes agree, different ones are independent."""
+    text = "/".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *purpose) -> torch.Generator:
+    return torch.Generator().manual_seed(derived_seed(seed, *purpose))
+
+
+class TensorDataset:
+    """Images and labels on one device, served in batches.
+
+    images: uint8 [n, channels, height, width]; labels: int64 [n].
+    mean, std: a value per channel for pixels scaled to [0, 1].
+    augment: `augment(images, draws) -> images` on uint8 batches, and `draw(n, generator) -> draws [n, ...]`.
+
+    The order and the augmentation of an epoch are a pure function of (seed, epoch), drawn on the CPU whatever
+    the device: every optimizer of a seed sees the same batches, and resuming needs only the position.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        num_classes: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        augment: Callable[[Tensor, Tensor], Tensor] | None = None,
+        draw: Callable[[int, torch.Generator], Tensor] | None = None,
+        device: torch.device | str = "cpu",
+    ):
+        self.images = images.to(device)
+        self.labels = labels.to(device)
+        self.num_classes = num_classes
+        # One multiply-add for "scale to [0, 1], subtract the mean, divide by std".
+        std = torch.tensor(std).view(-1, 1, 1)
+        self.scale = (1 / (255 * std)).to(device)
+        self.shift = (-torch.tensor(mean).view(-1, 1, 1) / std).to(device)
+        self.augment, self.draw = augment, draw
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return tuple(self.images.shape[1:])
+
+    def epoch(self, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled, augmented batches (float32 [b, c, h, w], int64 [b]) of one epoch, from step `start` on."""
+        device = self.labels.device
+        order = torch.randperm(len(self), generator=generator(seed, "order", epoch)).to(device)
+        draws = None
+        if self.augment is not None:
+            draws = self.draw(len(self), generator(seed, "augmentation", epoch)).to(device)
+        for begin in range(start * batch_size, len(self), batch_size):
+            chosen = order[begin : begin + batch_size]
+            images = self.images[chosen]
+            if draws is not None:
+                images = self.augment(images, draws[begin : begin + batch_size])
+            yield self.normalised(images), self.labels[chosen]
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in order, not augmented: for evaluation."""
+        for begin in range(0, len(self), batch_size):
+            part = slice(begin, begin + batch_size)
+            yield self.normalised(self.images[part]), self.labels[part]
+
+    def normalised(self, images: Tensor) -> Tensor:
+        return images.float().mul_(self.scale).add_(self.shift)
+
+
+def balanced_subset(labels: Tensor, size: int, num_classes: int) -> Tensor:
+    """Indices of a fixed subset with equally many images of each class (up to one), in the original order.
+
+    labels: int64 [n]. Returns int64 [size]. Raises ValueError if the data set is too small for it.
+    """
+    if not 0 < size <= len(labels):
+        raise ValueError(f"a subset of {size} images cannot be taken from {len(labels)}")
+    chosen = []
+    for label in range(num_classes):
+        want = size // num_classes + (label < size % num_classes)
+        members = (labels == label).nonzero().flatten()
+        if len(members) < want:
+            raise ValueError(f"class {label} has {len(members)} images, a balanced subset of {size} needs {want}")
+        # The same images for every run: the subset is part of the data set, not of the seed.
+        chosen.append(members[torch.randperm(len(members), generator=generator(0, "subset", label))[:want]])
+    return torch.cat(chosen).sort().values

@@ -1,0 +1,61 @@
+"""How all figures look, and how they are saved."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from .statistics import curve_interval
+
+# Okabe and Ito's colours, told apart with any colour vision.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+DASHES = ["-", "--", "-.", ":"]
+
+plt.rcParams.update(
+    {
+        "figure.dpi": 150,
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "legend.frameon": False,
+        "svg.hashsalt": "powersgd",  # the same table gives the same bytes
+        "svg.fonttype": "none",
+    }
+)
+
+
+def curves(axes, series: list[list[float]], label: str, colour: str, dash: str = "-") -> None:
+    """Mean over seeds with its 95 % interval, the single runs faint behind it. Epochs count from 1."""
+    for values in series:
+        axes.plot(range(1, len(values) + 1), values, dash, color=colour, alpha=0.25, linewidth=0.7)
+    summary = curve_interval(series)
+    epochs = range(1, len(summary) + 1)
+    axes.fill_between(epochs, summary[:, 1], summary[:, 2], color=colour, alpha=0.15, linewidth=0)
+    axes.plot(epochs, summary[:, 0], dash, color=colour, linewidth=1.8, label=label)
+
+
+def stamp(figure, provenance: dict) -> None:
+    """The tier and the seeds, on the face of the picture."""
+    seeds = provenance["seeds"]
+    text = f"tier {provenance['tier']}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {provenance['runs']} runs"
+    if provenance["changes"]:
+        text += f" (changed: {' '.join(provenance['changes'])})"
+    if provenance["missing"]:
+        text += f", {len(provenance['missing'])} runs missing"
+    if provenance["tier"] == "smoke":
+        text += ": shows that it runs, not what holds"
+    figure.text(0.995, 0.005, text, ha="right", va="bottom", fontsize=7, color="#555555")
+
+
+def save(figure, path: Path) -> list[Path]:
+    """Write path.svg and path.png; the SVG without a date."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = [path.with_suffix(".svg"), path.with_suffix(".png")]
+    figure.savefig(written[0], metadata={"Date": None})
+    figure.savefig(written[1], dpi=200, metadata={"Software": None})
+    plt.close(figure)
+    return written

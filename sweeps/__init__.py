@@ -1,0 +1,1 @@
+"""Many runs: what an experiment asks for, and training what is missing of it."""

@@ -1,0 +1,37 @@
+"""Train one network with one optimizer, or many with -m: `python train.py --help`."""
+
+import hydra
+
+from training import cli
+
+cli.register()
+
+
+@hydra.main(config_path="configs", config_name="train", version_base="1.3")
+@cli.task
+def main(config) -> float:
+    """Returns the best test accuracy, so that Hydra sweepers can optimise it."""
+    settings = cli.typed(config)
+
+    from tqdm import tqdm
+
+    from training.execute import execute
+    from training.run import Run
+
+    done = len(Run.of(cli.plain(config)).rows())
+    with tqdm(total=settings.epochs, initial=done, unit="epoch", disable=None if settings.progress else True) as bar:
+
+        def show(row: dict) -> None:
+            bar.update()
+            bar.set_postfix_str(f"train {row['train_acc']:.4f} test {row['test_acc']:.4f}")
+
+        run = execute(settings, show)
+    rows, status = run.rows(), run.status()
+    best = max(row["test_acc"] for row in rows)
+    print(f"{run.name}: {status['state']} ({status['reason']}), test accuracy best {best:.4f}, "
+          f"last {rows[-1]['test_acc']:.4f}; {run.folder}")  # fmt: skip
+    return best
+
+
+if __name__ == "__main__":
+    cli.run(main)

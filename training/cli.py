@@ -1,0 +1,163 @@
+"""The front door of train.py and sweep.py: schemas, checks before anything starts, one-line errors, exit status.
+
+Exit status: 0 done (a diverged run is a result), 1 a run crashed, 2 bad input, 128 + n stopped by signal n.
+POWERSGD_TRACEBACK=1 shows the traceback of an error instead of its line.
+"""
+
+import argparse
+import difflib
+import functools
+import os
+import signal
+import sys
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from data.errors import DataError
+
+from . import config as schema
+from .config import Config, ConfigError, validate
+from .interrupt import Interrupted
+from .run import RunError
+
+ERRORS = (ConfigError, DataError, RunError, HydraException, OmegaConfBaseException, OSError)
+NOISE = ("full_key:", "object_type=", "reference_type=", "To append to your config")
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMAS = {
+    "schema": {"config": schema.Config, "dataset": schema.Dataset, "source": schema.Source},
+    "schema/model": {"mlp": schema.MLP},
+    "schema/optimizer": {
+        "sgd": schema.SGD,
+        "adagrad": schema.Adagrad,
+        "rmsprop": schema.RMSprop,
+        "adam": schema.Adam,
+        "powersgd": schema.PowerSGD,
+    },
+    "schema/schedule": {"constant": schema.Constant},
+}
+
+
+def register() -> None:
+    """Make the schemas and the ${root:} of paths known to Hydra; before @hydra.main runs."""
+    OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)
+    for group, nodes in SCHEMAS.items():
+        for name, node in nodes.items():
+            ConfigStore.instance().store(group=group, name=name, node=node)
+
+
+def plain(config: DictConfig) -> dict:
+    """The resolved config without Hydra's own part, as plain dicts and lists, checked."""
+    ours = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    resolved = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    validate(resolved)
+    return resolved
+
+
+def typed(config: DictConfig) -> Config:
+    """The resolved config as its dataclasses, checked."""
+    plain(config)
+    OmegaConf.resolve(config)
+    return OmegaConf.to_object(config)
+
+
+class Check(Callback):
+    """Every config of a command is checked before the first of them is trained."""
+
+    def on_run_start(self, config: DictConfig, **_) -> None:
+        self._check([config])
+
+    def on_multirun_start(self, config: DictConfig, **_) -> None:
+        loader = GlobalHydra.instance().config_loader()
+        overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(config.hydra.overrides.task))
+        (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        self._check(loader.load_sweep_config(config, list(job)) for job in jobs)
+
+    def _check(self, configs) -> None:
+        # Hydra turns an exception of a callback into a warning, but lets SystemExit pass.
+        try:
+            for config in configs:
+                check_folders(plain(config))
+        except Exception as error:
+            leave(error)
+
+
+def check_folders(config: dict) -> None:
+    """Refuse, before anything trains, folders that cannot be written."""
+    for key in ("results", "runs"):
+        folder = Path(config[key])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(f"{key}={folder} cannot be written ({error.strerror}); choose another folder") from None
+
+
+def task(function):
+    """Decorates the function under @hydra.main: its errors end the program in one line, unless other jobs wait."""
+
+    @functools.wraps(function)
+    def reporting(config: DictConfig):
+        try:
+            return function(config)
+        except (Interrupted, KeyboardInterrupt) as stop:
+            # SystemExit, unlike an Exception, also ends the other jobs of -m.
+            print(f"\n{stop or 'stopped; the same command goes on where it stopped'}", file=sys.stderr)
+            sys.exit(128 + getattr(stop, "signal", signal.SIGINT))
+        except ERRORS as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN or os.environ.get("POWERSGD_TRACEBACK"):
+                raise
+            leave(error)
+
+    return reporting
+
+
+def run(main) -> None:
+    """Run a @hydra.main function as a program: bad input ends with one line on stderr and exit status 2."""
+    # Launchers start workers that must find our packages wherever they run.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
+    argparse.ArgumentParser.error = lambda _, message: leave(ValueError(f"{message}; see --help"))
+    for argument in sys.argv[1:]:
+        group, _, option = argument.partition("=")
+        if option == "null" and group != "experiment" and (ROOT / "configs" / group).is_dir():
+            leave(ConfigError(f"{argument}: choose one of the options in configs/{group}/"))
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except ERRORS as error:
+        if os.environ.get("POWERSGD_TRACEBACK"):
+            raise
+        leave(error)
+
+
+def leave(error: BaseException) -> None:
+    print(f"error: {one_line(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def one_line(error: BaseException) -> str:
+    """What is wrong in one line, without Hydra's and OmegaConf's further ones, and the nearest existing key."""
+    text, nearest = [], ""
+    while error is not None:
+        lines = [line.strip() for line in str(error).split("Config search path:")[0].splitlines()]
+        text += [line for line in lines if line and line not in text and not line.startswith(NOISE)]
+        parent = getattr(error, "parent_node", None)
+        if isinstance(error, (ConfigKeyError, ConfigAttributeError)) and OmegaConf.is_dict(parent):
+            close = difflib.get_close_matches(str(error.key), [str(key) for key in parent], n=1)
+            nearest = f" (did you mean {close[0]}?)" if close else ""
+        error = error.__cause__
+    line = "; ".join(text) or "unknown error"
+    return line.replace("':; ", "': ") + nearest

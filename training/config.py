@@ -1,0 +1,238 @@
+"""What a run is: the typed config, its range checks and its identity. Imports nothing but the standard library.
+
+The values stand in `configs/`; the classes here give names and types, and Hydra refuses what does not fit.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+FORMAT = 1  # raised when the arithmetic of a run changes, so that old and new runs never mix
+
+PRECISIONS = ("fp32",)
+DATASETS = ("mnist",)
+INITS = ("torch", "he", "he_fan_out", "xavier", "lecun", "orthogonal")
+WANDB_MODES = ("auto", "online", "offline", "disabled")
+
+
+class ConfigError(Exception):
+    """A setting that cannot work; the message is one line that names it, its value and what is allowed."""
+
+
+@dataclass
+class Dataset:
+    name: str
+    num_classes: int
+    image_shape: list[int]  # channels, height, width
+    mean: list[float]  # per channel, of pixels scaled to [0, 1]
+    std: list[float]
+    subset: int | None = None  # this many training images, balanced over the classes; null = all
+
+
+@dataclass
+class MLP:
+    name: str
+    depth: int
+    width: int
+    init: str
+
+
+@dataclass
+class SGD:
+    name: str
+    lr: float
+    momentum: float
+    weight_decay: float
+
+
+@dataclass
+class Adagrad:
+    name: str
+    lr: float
+    initial_accumulator_value: float
+    weight_decay: float
+
+
+@dataclass
+class RMSprop:
+    name: str
+    lr: float
+    weight_decay: float
+
+
+@dataclass
+class Adam:
+    name: str
+    lr: float
+    weight_decay: float
+
+
+@dataclass
+class PowerSGD:
+    name: str
+    lr: float
+    gamma: float
+    momentum: float
+    weight_decay: float
+    lr_in_velocity: bool
+    decay_after_power: bool
+
+
+@dataclass
+class Constant:
+    name: str
+
+
+@dataclass
+class Source:
+    name: str
+    lr_in_velocity: bool
+
+
+@dataclass
+class Stop:
+    dead: bool = False  # end when the first layer's gradient was exactly 0 for a whole epoch
+    success: float | None = None  # end when the epoch's running train accuracy reaches this
+
+
+@dataclass
+class Wandb:
+    mode: str = "auto"
+    project: str = "powersgd"
+    entity: str | None = None
+
+
+@dataclass
+class Config:
+    # What is computed: these make the run's identity.
+    dataset: Dataset
+    model: Any
+    optimizer: Any
+    schedule: Any
+    epochs: int
+    batch_size: int
+    seed: int
+    precision: str = "fp32"
+    stop: Stop = field(default_factory=Stop)
+    evaluate_train: bool = False
+    format: int = FORMAT
+
+    # What it is for, where and how it runs: these do not.
+    experiment: str | None = None
+    tier: str = "paper"
+    source: Any = None
+    seeds: list[int] = field(default_factory=list)
+    grid: dict[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    threads: int = 1
+    results: str = "results"
+    runs: str = "results/runs"
+    data_dir: str = "downloads"
+    checkpoint_seconds: float = 60.0
+    wandb: Wandb = field(default_factory=Wandb)
+    progress: bool = True
+
+
+OPERATIONAL = {
+    "experiment", "tier", "source", "seeds", "grid", "device", "threads", "results", "runs", "data_dir",
+    "checkpoint_seconds", "wandb", "progress",
+}  # fmt: skip
+
+# A key added later -> what runs did before it existed. Left out of the identity while it has that value, so
+# that the runs made before keep theirs. Lines are only ever added.
+BEFORE: dict[str, Any] = {}
+
+
+def identity(config: dict) -> str:
+    """12 hex digits that name what the resolved config (plain dict) computes.
+
+    Not touched by the order of keys, the spelling of a number, nor by where and how the run takes place.
+    """
+    science = _flat({key: value for key, value in config.items() if key not in OPERATIONAL})
+    science = {key: value for key, value in science.items() if key not in BEFORE or BEFORE[key] != value}
+    text = json.dumps(science, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def run_name(config: dict) -> str:
+    """The folder of a run: readable first, its identity last."""
+    model, optimizer = config["model"], config["optimizer"]
+    parts = [config["dataset"]["name"], model["name"] + (str(model["depth"]) if "depth" in model else "")]
+    parts += [optimizer["name"], f"lr{_number(optimizer['lr']):g}"]
+    parts += [f"gamma{_number(optimizer['gamma']):g}"] if "gamma" in optimizer else []
+    return "-".join([*parts, f"seed{config['seed']}", identity(config)])
+
+
+def _flat(value, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for key, part in value.items() for k, v in _flat(part, f"{prefix}{key}.").items()}
+    if isinstance(value, (list, tuple)):
+        return {prefix[:-1]: [_number(part) for part in value]}
+    return {prefix[:-1]: _number(value)}
+
+
+def _number(value):
+    """1, 1.0 and 1e0 are one number, and so are 0.0 and -0.0."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigError(f"a setting is {value}; only finite numbers can name a run")
+        return int(value) if value == int(value) else value
+    return value
+
+
+def validate(config: dict) -> None:
+    """Range checks that the schema cannot make. Raises ConfigError on the first that fails."""
+    for section in ("dataset", "model", "optimizer", "schedule", "source"):
+        if not isinstance(config.get(section), dict):
+            raise ConfigError(f"{section}={config.get(section)}: choose one of the options in configs/{section}/")
+    unknown = [key for key in config if key not in Config.__dataclass_fields__]
+    if unknown:
+        raise ConfigError(f"unknown setting '{unknown[0]}'; 'python train.py --cfg job' lists them all")
+    _one_of(config, "dataset.name", DATASETS)
+    _one_of(config, "precision", PRECISIONS)
+    _one_of(config, "wandb.mode", WANDB_MODES)
+    _whole(config, "epochs", 1)
+    _whole(config, "batch_size", 1)
+    _whole(config, "threads", 1)
+    _whole(config, "seed", 0)
+    subset = _get(config, "dataset.subset")
+    if subset is not None and subset < 1:
+        raise ConfigError(f"dataset.subset={subset}: at least 1 image, or null for all")
+    success = _get(config, "stop.success")
+    if success is not None and not 0 < success <= 1:
+        raise ConfigError(f"stop.success={success}: an accuracy in (0, 1], or null")
+    if "depth" in config["model"]:
+        _whole(config, "model.depth", 2)
+    if "width" in config["model"]:
+        _whole(config, "model.width", 1)
+    if "init" in config["model"]:
+        _one_of(config, "model.init", INITS)
+    _range(config, "optimizer.lr", lambda lr: lr >= 0, "at least 0")
+    _range(config, "optimizer.gamma", lambda gamma: 0 <= gamma <= 1, "in [0, 1]")
+    _range(config, "optimizer.momentum", lambda momentum: 0 <= momentum < 1, "in [0, 1)")
+    _range(config, "optimizer.weight_decay", lambda decay: decay >= 0, "at least 0")
+    identity(config)  # refuses nan and inf anywhere
+
+
+def _get(config: dict, key: str):
+    for part in key.split("."):
+        config = (config or {}).get(part)
+    return config
+
+
+def _one_of(config: dict, key: str, choices) -> None:
+    if _get(config, key) not in choices:
+        raise ConfigError(f"{key}={_get(config, key)}: choose one of {', '.join(choices)}")
+
+
+def _whole(config: dict, key: str, least: int) -> None:
+    if _get(config, key) < least:
+        raise ConfigError(f"{key}={_get(config, key)}: must be at least {least}")
+
+
+def _range(config: dict, key: str, holds, allowed: str) -> None:
+    value = _get(config, key)
+    if value is not None and not holds(value):
+        raise ConfigError(f"{key}={value}: must be {allowed}")

@@ -1,0 +1,42 @@
+"""Carry out one run, whatever becomes of it: skip what has ended, record divergence, interruption and crash."""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+
+from data.errors import DataError
+
+from . import tracking
+from .config import Config, ConfigError
+from .interrupt import Interrupted
+from .loop import train
+from .run import Run, RunError
+
+
+def execute(config: Config, on_epoch: Callable[[dict], None] | None = None) -> Run:
+    """Train the run of this config, or take it up again, unless it has ended; returns it.
+
+    Raises RunBusy if another process trains it. A crash leaves its traceback in the run's log.
+    """
+    run = Run.of(asdict(config))
+    if run.ended():
+        return run
+    with run.locked():
+        if run.ended():
+            return run
+        tracker = tracking.Tracker(config, run)
+        observers = (tracker.log, on_epoch) if on_epoch else (tracker.log,)
+        try:
+            tracker.finish(train(config, run, observers))
+        except (Interrupted, KeyboardInterrupt):
+            tracker.finish("interrupted")
+            raise
+        except (ConfigError, DataError, RunError):
+            tracker.finish("failed")
+            raise
+        except BaseException as error:
+            tracker.finish("failed")
+            run.log("crashed:\n" + traceback.format_exc())
+            run.fail(f"{type(error).__name__}: {error}")
+            raise
+    return run

@@ -1,0 +1,199 @@
+"""A run on disk: a folder that can be read without this code. Needs neither torch nor Hydra.
+
+config.yaml            the resolved config
+metrics.csv            a row an epoch
+status.json            running | finished | diverged | failed, with times and environment
+checkpoint.pt          the newest state, checkpoint.previous.pt the one before (training/checkpoint.py)
+log.txt                what happened when, tracebacks included
+wandb/                 what W&B recorded
+"""
+
+import csv
+import json
+import os
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .config import run_name
+
+ENDED = ("finished", "diverged")  # nothing more to do; a failed run is tried again when asked for
+
+
+class RunError(Exception):
+    """A run folder that cannot be used; the message says why and what to do."""
+
+
+class RunBusy(RunError):
+    """Another process is writing this run."""
+
+
+class Run:
+    """The folder of one run. Reading needs no lock, writing takes `with run.locked():`."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    @classmethod
+    def of(cls, config: dict) -> "Run":
+        """The run that computes this resolved config (plain dict), in its `runs` folder."""
+        return cls(Path(config["runs"]) / run_name(config))
+
+    # Reading
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def id(self) -> str:
+        return self.name.rsplit("-", 1)[-1]
+
+    def status(self) -> dict:
+        """status.json, or {} where there is none or it cannot be read."""
+        try:
+            return json.loads((self.folder / "status.json").read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def rows(self) -> list[dict]:
+        """metrics.csv as numbers; epoch is an int, the rest floats, an empty cell is None."""
+        try:
+            with open(self.folder / "metrics.csv", newline="") as file:
+                return [{key: _value(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
+        except FileNotFoundError:
+            return []
+
+    def ended(self) -> bool:
+        """Whether the run is finished or diverged and its records agree with that."""
+        status = self.status()
+        return status.get("state") in ENDED and len(self.rows()) == status.get("epoch")
+
+    # Writing
+
+    def locked(self) -> FileLock:
+        """Held by the one process that may write; the kernel frees it when that process dies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunBusy(f"{self.folder} is being trained by another process; it is left alone") from None
+        return lock
+
+    def begin(self, config: dict, environment: dict) -> None:
+        """Write the config, and note a start or the change of environment since the last one."""
+        for leftover in self.folder.glob(".*.tmp"):
+            leftover.unlink()
+        if not (self.folder / "config.yaml").exists():
+            write_atomically(self.folder / "config.yaml", _yaml(config).encode())
+        before = self.status()
+        changed = {k: v for k, v in environment.items() if before and before.get("environment", {}).get(k) != v}
+        if changed:
+            self.log(f"resumed at epoch {before.get('epoch')} in another environment: {changed}")
+        self.changes = before.get("environment_changes", []) + (
+            [{"epoch": before.get("epoch"), **changed}] if changed else []
+        )
+        self.started = before.get("started") or now()
+        self.environment = environment
+
+    def write_status(self, state: str, epoch: int, epochs: int, seconds: float, reason: str | None = None) -> None:
+        """state with the number of complete epochs, the epochs asked for and the seconds of training so far."""
+        status = {
+            "state": state,
+            "reason": reason,
+            "epoch": epoch,
+            "epochs": epochs,
+            "seconds": round(seconds, 3),
+            "started": self.started,
+            "updated": now(),
+            "environment": self.environment,
+            "environment_changes": self.changes,
+        }
+        write_atomically(self.folder / "status.json", (json.dumps(status, indent=1) + "\n").encode())
+
+    def fail(self, reason: str) -> None:
+        """Note a crash in status.json, keeping what it says of the progress so far."""
+        status = self.status() | {"state": "failed", "reason": reason, "updated": now()}
+        write_atomically(self.folder / "status.json", (json.dumps(status, indent=1) + "\n").encode())
+
+    def write_rows(self, rows: list[dict]) -> None:
+        """Make metrics.csv hold exactly these rows, touching it only if it does not."""
+        if not rows:
+            (self.folder / "metrics.csv").unlink(missing_ok=True)
+        elif _strings(rows) != self._text_rows():
+            lines = [",".join(rows[0])] + [",".join(row.values()) for row in _strings(rows)]
+            write_atomically(self.folder / "metrics.csv", ("\r\n".join(lines) + "\r\n").encode())
+
+    def append(self, row: dict) -> None:
+        path = self.folder / "metrics.csv"
+        new = not path.exists()
+        with open(path, "a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerows(_strings([row]))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def log(self, message: str) -> None:
+        with open(self.folder / "log.txt", "a") as file:
+            file.write(f"{now()} {message}\n")
+
+    def _text_rows(self) -> list[dict]:
+        try:
+            with open(self.folder / "metrics.csv", newline="") as file:
+                return list(csv.DictReader(file))
+        except FileNotFoundError:
+            return []
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """All of `content` or nothing: a temporary file beside `path`, fsynced, renamed over it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the renames in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _strings(rows: list[dict]) -> list[dict]:
+    return [{key: "" if value is None else repr(value) for key, value in row.items()} for row in rows]
+
+
+def _value(key: str, text: str):
+    if text == "":
+        return None
+    return int(text) if key == "epoch" else float(text)
+
+
+def _yaml(config: dict) -> str:
+    try:
+        import yaml
+    except ImportError:  # JSON is YAML too
+        return json.dumps(config, indent=1) + "\n"
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def now() -> str:
+    """The time in UTC, as it stands in status.json; such strings sort by time."""
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
