@@ -15,11 +15,14 @@ def main(config) -> float:
 
     from tqdm import tqdm
 
+    from training.distributed import World
     from training.execute import execute
     from training.run import Run
 
+    main_process = World.from_environment().main
+    hidden = None if settings.progress and main_process else True  # None: shown on a terminal only
     done = len(Run.of(cli.plain(config)).rows())
-    with tqdm(total=settings.epochs, initial=done, unit="epoch", disable=None if settings.progress else True) as bar:
+    with tqdm(total=settings.epochs, initial=done, unit="epoch", disable=hidden) as bar:
 
         def show(row: dict) -> None:
             bar.update()
@@ -28,8 +31,9 @@ def main(config) -> float:
         run = execute(settings, show)
     rows, status = run.rows(), run.status()
     best = max(row["test_acc"] for row in rows)
-    print(f"{run.name}: {status['state']} ({status['reason']}), test accuracy best {best:.4f}, "
-          f"last {rows[-1]['test_acc']:.4f}; {run.folder}")  # fmt: skip
+    if main_process:
+        print(f"{run.name}: {status['state']} ({status['reason']}), test accuracy best {best:.4f}, "
+              f"last {rows[-1]['test_acc']:.4f}; {run.folder}")  # fmt: skip
     return best
 
 

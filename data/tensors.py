@@ -22,6 +22,7 @@ class TensorDataset:
 
     images: uint8 [n, channels, height, width]; labels: int64 [n].
     mean, std: a value per channel for pixels scaled to [0, 1].
+    shard: (rank, processes): of every batch, serve this process' contiguous share.
     augment: `augment(images, draws) -> images` on uint8 batches, and `draw(n, generator) -> draws [n, ...]`.
 
     The order and the augmentation of an epoch are a pure function of (seed, epoch), drawn on the CPU whatever
@@ -39,6 +40,7 @@ class TensorDataset:
         augment: Callable[[Tensor, Tensor], Tensor] | None = None,
         draw: Callable[[int, torch.Generator], Tensor] | None = None,
         device: torch.device | str = "cpu",
+        shard: tuple[int, int] = (0, 1),
     ):
         self.images = images.to(device)
         self.labels = labels.to(device)
@@ -48,6 +50,7 @@ class TensorDataset:
         self.scale = (1 / (255 * std)).to(device)
         self.shift = (-torch.tensor(mean).view(-1, 1, 1) / std).to(device)
         self.augment, self.draw = augment, draw
+        self.shard = shard
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,17 +67,23 @@ class TensorDataset:
         if self.augment is not None:
             draws = self.draw(len(self), generator(seed, "augmentation", epoch)).to(device)
         for begin in range(start * batch_size, len(self), batch_size):
-            chosen = order[begin : begin + batch_size]
+            part = self._share(begin, batch_size)
+            chosen = order[part]
             images = self.images[chosen]
             if draws is not None:
-                images = self.augment(images, draws[begin : begin + batch_size])
+                images = self.augment(images, draws[part])
             yield self.normalised(images), self.labels[chosen]
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, not augmented: for evaluation."""
         for begin in range(0, len(self), batch_size):
-            part = slice(begin, begin + batch_size)
+            part = self._share(begin, batch_size)
             yield self.normalised(self.images[part]), self.labels[part]
+
+    def _share(self, begin: int, batch_size: int) -> slice:
+        rank, processes = self.shard
+        size = min(batch_size, len(self) - begin)
+        return slice(begin + size * rank // processes, begin + size * (rank + 1) // processes)
 
     def normalised(self, images: Tensor) -> Tensor:
         return images.float().mul_(self.scale).add_(self.shift)

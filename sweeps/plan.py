@@ -18,11 +18,14 @@ from training.run import Run, write_atomically
 # What a command may change without changing what the experiment asks.
 NEUTRAL = (OPERATIONAL - {"seeds", "grid", "source"}) | {"launcher"}
 
+COLUMNS = ("optimizer", "model", "seed")  # of a run's config, for figures to tell the runs apart
+
 
 @dataclass
 class Job:
-    """One run of a plan: its resolved config, and the command line that composes it again."""
+    """One run of a plan: its grid entry, its resolved config, and the command line that composes it again."""
 
+    label: str
     config: dict
     overrides: list[str]
 
@@ -63,39 +66,67 @@ class Plan:
             "tier": self.label,
             "changes": self.changes,
             "runs": [
-                {"folder": str(job.run.folder.resolve()), "optimizer": job.config["optimizer"], "seed": job.config["seed"]}
+                {"folder": str(job.run.folder.resolve()), "label": job.label} | {k: job.config[k] for k in COLUMNS}
                 for job in self.jobs
             ],
-        }  # fmt: skip
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, (json.dumps(content, indent=1) + "\n").encode())
         return self.path
 
 
 def make_plan(config: DictConfig) -> Plan:
-    """The runs of the composed experiment: every point of each optimizer's grid, for every seed.
+    """The runs of the composed experiment: every point of each grid entry, for every seed.
 
-    Called under @hydra.main. Raises ConfigError if the experiment has no grid or a point of it is out of range.
+    An entry is named after its optimizer, or says `optimizer: name`; it may choose any other group the same way
+    (`schedule: warm_restarts`). Its lists are the axes: `lr` and other settings of the optimizer, or paths such
+    as `model.depth`. Called under @hydra.main. Raises ConfigError if the experiment has no grid or a point of it is out of range.
     """
     base = cli.plain(config)
-    if not base["grid"]:
-        raise ConfigError("nothing to sweep: choose experiment=... or give a grid, e.g. 'grid={sgd: {lr: [0.1]}}'")
+    grid = tier_grid(base)
     hydra = HydraConfig.instance().cfg
     given = list(hydra.hydra.overrides.task)
     loader = GlobalHydra.instance().config_loader()
     jobs = []
-    for optimizer, grid in base["grid"].items():
-        # Composing takes 0.1 s, so it is done once an optimizer; the points differ in plain values only.
-        composed = cli.plain(loader.load_sweep_config(hydra, [*given, f"optimizer={optimizer}"]))
-        unknown = [key for key in grid if key not in composed["optimizer"]]
-        if unknown:
-            raise ConfigError(f"grid.{optimizer}.{unknown[0]}: optimizer={optimizer} has no such setting")
-        for seed, *values in itertools.product(base["seeds"], *grid.values()):
+    for label, entry in grid.items():
+        groups = {"optimizer": label} | {key: value for key, value in entry.items() if isinstance(value, str)}
+        axes = {key: values for key, values in entry.items() if not isinstance(values, str)}
+        # Composing takes 0.1 s, so it is done once an entry; the points differ in plain values only.
+        chosen = [*given, *(f"{group}={option}" for group, option in groups.items())]
+        composed = cli.plain(loader.load_sweep_config(hydra, chosen))
+        for seed, *values in itertools.product(base["seeds"], *axes.values()):
             point = copy.deepcopy(composed) | {"seed": seed}
-            point["optimizer"] |= dict(zip(grid, values, strict=True))
+            settings = {_path(key): value for key, value in zip(axes, values, strict=True)}
+            for path, value in settings.items():
+                _set(point, path, value, f"grid.{label}")
             validate(point)
-            settings = [f"optimizer.{key}={value}" for key, value in zip(grid, values, strict=True)]
-            jobs.append(Job(point, [*given, f"optimizer={optimizer}", *settings, f"seed={seed}"]))
+            overrides = [f"{path}={value}" for path, value in settings.items()]
+            jobs.append(Job(label, point, [*chosen, *overrides, f"seed={seed}"]))
     changes = [text for text in given if text.lstrip("+~").split("=")[0].split(".")[0] not in NEUTRAL]
     label = "custom" if changes else base["tier"]
     return Plan(base["experiment"] or "sweep", label, Path(base["results"]), jobs, changes)
+
+
+def tier_grid(config: dict) -> dict:
+    """The grid of the config's tier, the paper's where it has none; in the smoke tier two points an axis."""
+    grid = config["grid"].get(config["tier"]) or config["grid"].get("paper")
+    if not grid:
+        raise ConfigError("nothing to sweep: choose experiment=..., or give 'grid={paper: {sgd: {lr: [0.1]}}}'")
+    if config["tier"] != "smoke":
+        return grid
+    return {
+        label: {key: values[:2] if isinstance(values, list) else values for key, values in entry.items()}
+        for label, entry in grid.items()
+    }
+
+
+def _path(key: str) -> str:
+    """lr means optimizer.lr; model.depth is a path already."""
+    return key if "." in key else f"optimizer.{key}"
+
+
+def _set(config: dict, path: str, value, where: str) -> None:
+    section, key = path.split(".")
+    if key not in config.get(section, {}):
+        raise ConfigError(f"{where}: there is no setting {path}")
+    config[section][key] = value

@@ -198,9 +198,7 @@ def test_residual_blocks_are_post_activation(model_class, block_class, last_norm
     """A block's first convolution sees x itself, its last BN is before the sum, its last ReLU after it."""
     model = tiny(model_class)
     for block in layers(model, block_class).values():
-        block.conv1.register_forward_hook(
-            lambda conv, args, out, block=block: setattr(block, "first_input", args[0])
-        )
+        block.conv1.register_forward_hook(lambda conv, args, out, block=block: setattr(block, "first_input", args[0]))
     for block, x, out in outputs(model, images(4), block_class):
         assert block.first_input is x
         assert out.min() == 0 < out.max()

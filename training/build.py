@@ -2,16 +2,31 @@
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, MultiStepLR
 
 from data import mnist
+from data.errors import DataError
 from data.tensors import TensorDataset, balanced_subset
+from models.densenet_cifar import DenseNetCifar
 from models.mlp import MLP
+from models.resnet_cifar import ResNetCifar
+from models.resnet_imagenet import ResNetImageNet
+from models.resnext_cifar import ResNeXtCifar
+from models.wide_resnet_cifar import WideResNetCifar
 from optimizers import PowerSGD
 
-from .config import ConfigError
+from .config import Config, ConfigError
+from .distributed import World
 
-DATASETS = {"mnist": mnist.load}
+AUGMENT = {"none": (None, None)}
+MODELS = {
+    "mlp": MLP,
+    "resnet50": ResNetCifar,
+    "densenet121": DenseNetCifar,
+    "resnext29": ResNeXtCifar,
+    "wrn26": WideResNetCifar,
+    "resnet50_imagenet": ResNetImageNet,
+}
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
     "sgdm": torch.optim.SGD,
@@ -23,33 +38,65 @@ OPTIMIZERS = {
 }
 
 
-def build_data(config, device: torch.device) -> tuple[TensorDataset, TensorDataset]:
-    """The training and the test set, on the device."""
+def build_data(config: Config, device: torch.device, world: World = World()):  # noqa: B008
+    """The training and the test set on the device, of which this process serves its share."""
     spec = config.dataset
-    options = {"num_classes": spec.num_classes, "mean": spec.mean, "std": spec.std, "device": device}
-    images, labels = DATASETS[spec.name](config.data_dir, train=True)
+    options = {"mean": spec.mean, "std": spec.std, "device": device, "shard": (world.rank, world.size)}
+    options["num_classes"] = spec.num_classes
+    if spec.name == "imagenet":
+        options |= {"workers": spec.workers, "on_error": spec.on_error}
+        train_set = ImageFolderDataset(config.data_dir, train=True, subset=spec.subset, **options)
+        return train_set, ImageFolderDataset(config.data_dir, train=False, **options)
+    images, labels = _load(config, train=True)
     if spec.subset is not None:
-        chosen = balanced_subset(labels, spec.subset, spec.num_classes)
+        try:
+            chosen = balanced_subset(labels, spec.subset, spec.num_classes)
+        except ValueError as error:
+            raise DataError(f"dataset.subset={spec.subset}: {error}") from None
         images, labels = images[chosen], labels[chosen]
-    train_set = TensorDataset(images, labels, **options)
-    return train_set, TensorDataset(*DATASETS[spec.name](config.data_dir, train=False), **options)
+    augment, draw = AUGMENT[spec.augment]
+    train_set = TensorDataset(images, labels, augment=augment, draw=draw, **options)
+    return train_set, TensorDataset(*_load(config, train=False), **options)
 
 
-def build_model(config) -> nn.Module:
+def _load(config: Config, train: bool):
+    spec = config.dataset
+    if spec.name == "mnist":
+        return mnist.load(config.data_dir, train)
+    if spec.name in ("cifar10", "cifar100"):
+        return cifar.load(config.data_dir, train, name=spec.name, verify=spec.verify)
+    if spec.name == "synthetic":
+        return synthetic.load(train, image_shape=spec.image_shape, num_classes=spec.num_classes)
+    raise ConfigError(f"dataset.name={spec.name}: choose one of the options in configs/dataset/")
+
+
+def build_model(config: Config) -> nn.Module:
     """The network, on the CPU, initialised from torch's global generator."""
-    channels, height, width = config.dataset.image_shape
     arguments = {k: v for k, v in vars(config.model).items() if k != "name"}
+    channels, height, width = config.dataset.image_shape
+    if config.model.name == "mlp":
+        arguments["in_features"] = channels * height * width
+    elif channels != 3:
+        raise ConfigError(
+            f"model={config.model.name} takes images with 3 channels, {config.dataset.name} has {channels}"
+        )
     try:
-        return MLP(in_features=channels * height * width, num_classes=config.dataset.num_classes, **arguments)
+        return MODELS[config.model.name](num_classes=config.dataset.num_classes, **arguments)
     except ValueError as error:
         raise ConfigError(f"model={config.model.name}: {error}") from None
 
 
-def build_optimizer(config, params) -> torch.optim.Optimizer:
+def build_optimizer(config: Config, params) -> torch.optim.Optimizer:
     arguments = {k: v for k, v in vars(config.optimizer).items() if k != "name"}
     return OPTIMIZERS[config.optimizer.name](params, **arguments)
 
 
-def build_schedule(config, optimizer: torch.optim.Optimizer, steps_per_epoch: int):
+def build_schedule(config: Config, optimizer: torch.optim.Optimizer, steps_per_epoch: int):
     """A torch scheduler that is stepped after every batch."""
+    spec = config.schedule
+    if spec.name == "step":
+        milestones = [epoch * steps_per_epoch for epoch in spec.milestones]
+        return MultiStepLR(optimizer, milestones, gamma=spec.factor)
+    if spec.name == "warm_restarts":
+        return CosineAnnealingWarmRestarts(optimizer, spec.first * steps_per_epoch, T_mult=spec.longer)
     return LambdaLR(optimizer, lambda step: 1.0)

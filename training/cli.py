@@ -26,7 +26,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from data.errors import DataError
 
 from . import config as schema
-from .config import Config, ConfigError, validate
+from .config import Config, ConfigError, batch_statistics, validate
 from .interrupt import Interrupted
 from .run import RunError
 
@@ -35,7 +35,13 @@ NOISE = ("full_key:", "object_type=", "reference_type=", "To append to your conf
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = {
     "schema": {"config": schema.Config, "dataset": schema.Dataset, "source": schema.Source},
-    "schema/model": {"mlp": schema.MLP},
+    "schema/model": {
+        "mlp": schema.MLP,
+        "resnet": schema.ResNet,
+        "densenet": schema.DenseNet,
+        "resnext": schema.ResNeXt,
+        "wide_resnet": schema.WideResNet,
+    },
     "schema/optimizer": {
         "sgd": schema.SGD,
         "adagrad": schema.Adagrad,
@@ -43,7 +49,11 @@ SCHEMAS = {
         "adam": schema.Adam,
         "powersgd": schema.PowerSGD,
     },
-    "schema/schedule": {"constant": schema.Constant},
+    "schema/schedule": {
+        "constant": schema.Constant,
+        "step": schema.Step,
+        "warm_restarts": schema.WarmRestarts,
+    },
 }
 
 
@@ -60,14 +70,16 @@ def plain(config: DictConfig) -> dict:
     ours = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     resolved = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
     validate(resolved)
+    resolved["batch_statistics"] = batch_statistics(resolved, int(os.environ.get("WORLD_SIZE", 1)))
     return resolved
 
 
 def typed(config: DictConfig) -> Config:
     """The resolved config as its dataclasses, checked."""
-    plain(config)
-    OmegaConf.resolve(config)
-    return OmegaConf.to_object(config)
+    settled = config.copy()
+    settled.batch_statistics = plain(config)["batch_statistics"]
+    OmegaConf.resolve(settled)
+    return OmegaConf.to_object(settled)
 
 
 class Check(Callback):

@@ -11,8 +11,9 @@ from typing import Any
 
 FORMAT = 1  # raised when the arithmetic of a run changes, so that old and new runs never mix
 
-PRECISIONS = ("fp32",)
-DATASETS = ("mnist",)
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+COMPILE = ("none", "default", "reduce-overhead")
+AUGMENTATIONS = ("none", "crop_flip", "resized_crop_flip")
 INITS = ("torch", "he", "he_fan_out", "xavier", "lecun", "orthogonal")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
@@ -28,7 +29,11 @@ class Dataset:
     image_shape: list[int]  # channels, height, width
     mean: list[float]  # per channel, of pixels scaled to [0, 1]
     std: list[float]
+    augment: str  # none crop_flip resized_crop_flip
     subset: int | None = None  # this many training images, balanced over the classes; null = all
+    verify: bool = True  # false: accept files whose checksums differ from the original archive's
+    on_error: str = "fail"  # a broken JPEG: fail or skip
+    workers: int = 2  # decoding processes, where images are decoded
 
 
 @dataclass
@@ -36,6 +41,40 @@ class MLP:
     name: str
     depth: int
     width: int
+    init: str
+
+
+@dataclass
+class ResNet:
+    name: str
+    blocks: list[int]
+    width: int
+    init: str
+
+
+@dataclass
+class DenseNet:
+    name: str
+    blocks: list[int]
+    growth: int
+    init: str
+
+
+@dataclass
+class ResNeXt:
+    name: str
+    depth: int
+    cardinality: int
+    width: int
+    stem: int
+    init: str
+
+
+@dataclass
+class WideResNet:
+    name: str
+    depth: int
+    widen: int
     init: str
 
 
@@ -86,9 +125,24 @@ class Constant:
 
 
 @dataclass
+class Step:
+    name: str
+    milestones: list[int]  # epochs after which lr is multiplied by factor
+    factor: float
+
+
+@dataclass
+class WarmRestarts:
+    name: str
+    first: int  # epochs of the first cosine cycle, T_0
+    longer: int  # each cycle is this many times the one before, T_mult
+
+
+@dataclass
 class Source:
     name: str
     lr_in_velocity: bool
+    weight_decay: dict[str, float]  # per data set
 
 
 @dataclass
@@ -115,6 +169,7 @@ class Config:
     batch_size: int
     seed: int
     precision: str = "fp32"
+    batch_statistics: int | None = None  # images in one BatchNorm statistic; null = the batch. Set, not chosen
     stop: Stop = field(default_factory=Stop)
     evaluate_train: bool = False
     format: int = FORMAT
@@ -127,6 +182,11 @@ class Config:
     grid: dict[str, Any] = field(default_factory=dict)
     device: str = "auto"
     threads: int = 1
+    accumulate: int = 1
+    channels_last: bool = False
+    compile: str = "none"
+    deterministic: bool = True
+    sync_batchnorm: bool = False
     results: str = "results"
     runs: str = "results/runs"
     data_dir: str = "downloads"
@@ -136,8 +196,9 @@ class Config:
 
 
 OPERATIONAL = {
-    "experiment", "tier", "source", "seeds", "grid", "device", "threads", "results", "runs", "data_dir",
-    "checkpoint_seconds", "wandb", "progress",
+    "experiment", "tier", "source", "seeds", "grid", "device", "threads", "accumulate", "channels_last", "compile",
+    "deterministic", "sync_batchnorm", "results", "runs", "data_dir", "checkpoint_seconds", "wandb", "progress",
+    "dataset.verify", "dataset.workers",
 }  # fmt: skip
 
 # A key added later -> what runs did before it existed. Left out of the identity while it has that value, so
@@ -150,7 +211,7 @@ def identity(config: dict) -> str:
 
     Not touched by the order of keys, the spelling of a number, nor by where and how the run takes place.
     """
-    science = _flat({key: value for key, value in config.items() if key not in OPERATIONAL})
+    science = {key: value for key, value in _flat(config).items() if not _operational(key)}
     science = {key: value for key, value in science.items() if key not in BEFORE or BEFORE[key] != value}
     text = json.dumps(science, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -163,6 +224,10 @@ def run_name(config: dict) -> str:
     parts += [optimizer["name"], f"lr{_number(optimizer['lr']):g}"]
     parts += [f"gamma{_number(optimizer['gamma']):g}"] if "gamma" in optimizer else []
     return "-".join([*parts, f"seed{config['seed']}", identity(config)])
+
+
+def _operational(key: str) -> bool:
+    return key in OPERATIONAL or key.split(".")[0] in OPERATIONAL
 
 
 def _flat(value, prefix: str = "") -> dict[str, Any]:
@@ -190,8 +255,11 @@ def validate(config: dict) -> None:
     unknown = [key for key in config if key not in Config.__dataclass_fields__]
     if unknown:
         raise ConfigError(f"unknown setting '{unknown[0]}'; 'python train.py --cfg job' lists them all")
-    _one_of(config, "dataset.name", DATASETS)
+    _one_of(config, "dataset.augment", AUGMENTATIONS)
+    _one_of(config, "dataset.on_error", ("fail", "skip"))
     _one_of(config, "precision", PRECISIONS)
+    _one_of(config, "compile", COMPILE)
+    _whole(config, "accumulate", 1)
     _one_of(config, "wandb.mode", WANDB_MODES)
     _whole(config, "epochs", 1)
     _whole(config, "batch_size", 1)
@@ -214,6 +282,16 @@ def validate(config: dict) -> None:
     _range(config, "optimizer.momentum", lambda momentum: 0 <= momentum < 1, "in [0, 1)")
     _range(config, "optimizer.weight_decay", lambda decay: decay >= 0, "at least 0")
     identity(config)  # refuses nan and inf anywhere
+
+
+def batch_statistics(config: dict, processes: int) -> int | None:
+    """How many images one BatchNorm statistic is taken over, if that is not the whole batch.
+
+    Spreading a batch over processes or accumulating it in parts changes what BatchNorm computes, so it is part
+    of a run's identity. The MLP has no BatchNorm.
+    """
+    parts = config["accumulate"] * (1 if config["sync_batchnorm"] else processes)
+    return None if parts == 1 or config["model"]["name"] == "mlp" else config["batch_size"] // parts
 
 
 def _get(config: dict, key: str):

@@ -1,6 +1,7 @@
 """Where a run computes, and what is recorded of it."""
 
 import functools
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -8,28 +9,53 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .config import ConfigError
+from .config import Config, ConfigError
+from .distributed import World
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, world: World = World()) -> torch.device:  # noqa: B008
     """ "auto" takes CUDA, then MPS, then the CPU; a device that is not there raises ConfigError."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{world.local_rank}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device={name} cannot be used here: {str(error).splitlines()[0]}") from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 
-def environment(device: torch.device) -> dict:
+def configure(config: Config, device: torch.device) -> None:
+    """Process-wide settings of torch that the config asks for. Raises ConfigError if the device lacks them."""
+    torch.set_num_threads(config.threads)
+    if config.precision == "tf32" and device.type != "cuda":
+        raise ConfigError(f"precision=tf32 needs a CUDA device, not {device.type}; use fp32")
+    if config.precision == "fp16" and device.type == "mps":
+        raise ConfigError("precision=fp16 needs CUDA or the CPU, not MPS; use fp32")
+    if device.type == "cuda":
+        tf32 = config.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+        torch.backends.cudnn.benchmark = not config.deterministic
+
+
+def environment(config: Config, device: torch.device, world: World = World()) -> dict:  # noqa: B008
     """What the bits of a run may depend on besides its config; compared when it resumes."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": _processor(),
         "threads": torch.get_num_threads(),
-        "world_size": 1,
+        "world_size": world.size,
+        "accumulate": config.accumulate,
+        "channels_last": config.channels_last,
+        "compile": config.compile,
+        "deterministic": config.deterministic,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "commit": _commit(),

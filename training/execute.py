@@ -8,6 +8,7 @@ from data.errors import DataError
 
 from . import tracking
 from .config import Config, ConfigError
+from .distributed import World
 from .interrupt import Interrupted
 from .loop import train
 from .run import Run, RunError
@@ -16,10 +17,13 @@ from .run import Run, RunError
 def execute(config: Config, on_epoch: Callable[[dict], None] | None = None) -> Run:
     """Train the run of this config, or take it up again, unless it has ended; returns it.
 
-    Raises RunBusy if another process trains it. A crash leaves its traceback in the run's log.
+    Under torchrun every process calls it. Raises RunBusy if another process trains it. A crash leaves its traceback in the run's log.
     """
     run = Run.of(asdict(config))
     if run.ended():
+        return run
+    if not World.from_environment().main:  # the main process of torchrun keeps the records for all
+        train(config, run)
         return run
     with run.locked():
         if run.ended():

@@ -21,7 +21,7 @@ class StopRequest:
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self):
-        self.requested: int | None = None
+        self.requested = 0  # the signal's number
 
     def __enter__(self) -> "StopRequest":
         self.before = {}

@@ -5,61 +5,53 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
-import torch
-
 from . import checkpoint
 from .build import build_data
 from .config import Config
-from .device import choose_device, environment
+from .device import choose_device, configure, environment
+from .distributed import World
 from .interrupt import StopRequest
 from .run import Run
-from .trainer import Trainer, evaluate
+from .trainer import Trainer
+
+AGREE_STEPS = 50  # how often several processes ask each other whether to stop or save
 
 
 def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...] = ()) -> str:
     """Train the run, locked by the caller, from its newest checkpoint on; returns "finished" or "diverged".
 
     observers are called with every new row of metrics. Raises Interrupted after SIGINT or SIGTERM, with the
-    state saved; RunError, DataError, ConfigError, OSError.
+    state saved; RunError, DataError, ConfigError, OSError. Under torchrun all processes call it; one writes.
     """
-    torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
-    train_set, test_set = build_data(config, device)
-    trainer = Trainer(config, device, steps_per_epoch=math.ceil(len(train_set) / config.batch_size))
-    run.begin(asdict(config), environment(device))
-    trainer.restore(checkpoint.load(run))
-    run.write_rows(trainer.history)
-    run.write_status("running", trainer.epoch, config.epochs, trainer.total_seconds())
-
-    with StopRequest() as stop:
-        saved = time.monotonic()
+    world = World.from_environment()
+    device = choose_device(config.device, world)
+    configure(config, device)
+    train_set, test_set = build_data(config, device, world)
+    with world.connected(device), StopRequest() as stop:
+        trainer = Trainer(config, device, len(train_set), world)
+        record = Recorder(config, run, trainer)
+        record.begin(environment(config, device, world))
         while not (outcome := ending(config, trainer.history)):
             started = time.perf_counter() - trainer.seconds
             for inputs, labels in train_set.epoch(config.seed, trainer.epoch, config.batch_size, trainer.step):
                 trainer.train_step(inputs, labels)
-                if stop.requested or time.monotonic() - saved > config.checkpoint_seconds:
+                if record.due(stop):
                     trainer.seconds = time.perf_counter() - started
-                    checkpoint.save(run, trainer.state_dict())
+                    record.save()
                     stop.check()
-                    saved, started = time.monotonic(), time.perf_counter() - trainer.seconds
-            sums = trainer.sums.tolist()  # waits for the device, so the clock stops after it
+                    started = time.perf_counter() - trainer.seconds
+            sums = world.sum(trainer.sums).tolist()  # waits for the device, so the clock stops after it
             trainer.seconds = time.perf_counter() - started
-            row = trainer.end_epoch(
-                *sums,
-                test=evaluate(trainer.model, test_set),
-                train=evaluate(trainer.model, train_set) if config.evaluate_train else None,
-            )
+            test = trainer.evaluate(test_set)
+            row = trainer.end_epoch(sums, test, trainer.evaluate(train_set) if config.evaluate_train else None)
             for observe in observers:
                 observe(row)
-            checkpoint.save(run, trainer.state_dict())
-            run.append(row)
-            run.write_status("running", trainer.epoch, config.epochs, trainer.total_seconds())
-            saved = time.monotonic()
+            record.save(row)
+            stop.requested = world.agree(stop.requested, device)
             if not ending(config, trainer.history):
                 stop.check()
-    state, reason = outcome
-    run.write_status(state, trainer.epoch, config.epochs, trainer.total_seconds(), reason)
-    return state
+        record.end(*outcome)
+    return outcome[0]
 
 
 def ending(config: Config, history: list[dict]) -> tuple[str, str] | None:
@@ -76,3 +68,48 @@ def ending(config: Config, history: list[dict]) -> tuple[str, str] | None:
     if last["epoch"] >= config.epochs:
         return "finished", "all epochs"
     return None
+
+
+class Recorder:
+    """Writes the run's folder as training goes on; only the main process of several does."""
+
+    def __init__(self, config: Config, run: Run, trainer: Trainer):
+        self.config, self.run, self.trainer, self.world = config, run, trainer, trainer.world
+
+    def begin(self, environment: dict) -> None:
+        """Take up the newest checkpoint; the rows on disk are made to agree with it."""
+        if self.world.main:
+            self.run.begin(asdict(self.config), environment)
+        self.world.barrier()
+        self.trainer.restore(checkpoint.load(self.run))
+        if self.world.main:
+            self.run.write_rows(self.trainer.history)
+            self._status("running")
+        self.saved = time.monotonic()
+
+    def due(self, stop: StopRequest) -> bool:
+        """Whether to save in the middle of an epoch, which all processes must answer alike."""
+        wanted = stop.requested or time.monotonic() - self.saved > self.config.checkpoint_seconds
+        if self.world.size == 1:
+            return bool(wanted)
+        if self.trainer.step % AGREE_STEPS:
+            return False
+        stop.requested = self.world.agree(stop.requested, self.trainer.device)
+        return bool(self.world.agree(int(bool(wanted)), self.trainer.device))
+
+    def save(self, row: dict | None = None) -> None:
+        """A checkpoint; with the row of the epoch that it ends."""
+        if self.world.main:
+            checkpoint.save(self.run, self.trainer.state_dict())
+            if row:
+                self.run.append(row)
+                self._status("running")
+        self.world.barrier()
+        self.saved = time.monotonic()
+
+    def end(self, state: str, reason: str) -> None:
+        if self.world.main:
+            self._status(state, reason)
+
+    def _status(self, state: str, reason: str | None = None) -> None:
+        self.run.write_status(state, self.trainer.epoch, self.config.epochs, self.trainer.total_seconds(), reason)

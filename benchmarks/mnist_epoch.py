@@ -1,0 +1,107 @@
+"""An epoch of the 13-layer network on MNIST, one thread, in seconds and as ratios in the same run.
+
+    python benchmarks/mnist_epoch.py [--json FILE]
+
+floor: the epoch's matrix products alone (forward, weight and input gradients; not the first layer's input).
+ours: the suite's loop, metrics and gradient norms included. plain: torchvision's MNIST with ToTensor and
+Normalize in a DataLoader of 2 workers, loss.item() every step, PowerSGD written as the authors do
+(sign(g) * |g| ** gamma). Needs the real MNIST.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torchvision import datasets, transforms
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks import timing
+from data import mnist
+from models.mlp import MLP
+from training import config as schema
+from training.build import build_data
+from training.trainer import Trainer
+
+BATCH, STEPS = 128, 469
+ROOT = os.environ.get("POWERSGD_DATA", Path(__file__).resolve().parent.parent / "downloads")
+
+
+def our_epoch(optimizer):
+    dataset = schema.Dataset("mnist", 10, [1, 28, 28], [0.0], [1.0])
+    config = schema.Config(dataset, schema.MLP("mlp", 13, 256, "torch"), optimizer, schema.Constant("constant"),
+                           epochs=1, batch_size=BATCH, seed=0, data_dir=str(ROOT))  # fmt: skip
+    train_set, _ = build_data(config, torch.device("cpu"))
+    trainer = Trainer(config, torch.device("cpu"), STEPS)
+
+    def run():
+        for inputs, labels in train_set.epoch(0, 0, BATCH):
+            trainer.train_step(inputs, labels)
+        trainer.sums.tolist()
+
+    return run
+
+
+def plain_epoch(lr: float, gamma: float | None):
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+    dataset = datasets.MNIST(str(ROOT), train=True, transform=transform)
+    loader = torch.utils.data.DataLoader(dataset, BATCH, shuffle=True, num_workers=2)
+    model = MLP()
+    sgd = torch.optim.SGD(model.parameters(), lr)
+
+    def run():
+        total = correct = 0
+        for inputs, labels in loader:
+            sgd.zero_grad()
+            logits = model(inputs)
+            loss = F.cross_entropy(logits, labels)
+            loss.backward()
+            if gamma is None:
+                sgd.step()
+            else:
+                with torch.no_grad():
+                    for p in model.parameters():
+                        p.add_(torch.sign(p.grad) * torch.abs(p.grad) ** gamma, alpha=-lr)
+            total += loss.item() * len(labels)
+            correct += (logits.argmax(1) == labels).sum().item()
+
+    return run
+
+
+def floor_epoch():
+    weights = [layer.weight.detach() for layer in MLP().layers]
+    inputs = [torch.randn(BATCH, w.size(1)) for w in weights]
+    outputs = [torch.randn(BATCH, w.size(0)) for w in weights]
+
+    def run():
+        for _ in range(STEPS):
+            for i, (w, x, y) in enumerate(zip(weights, inputs, outputs, strict=True)):
+                torch.mm(x, w.t())
+                torch.mm(y.t(), x)
+                if i:
+                    torch.mm(y, w)
+
+    return run
+
+
+def main() -> None:
+    parser = timing.parser(__doc__)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    mnist.fetch(ROOT)
+    calls = {
+        "floor": floor_epoch(),
+        "ours sgd": our_epoch(schema.SGD("sgd", 0.1, 0.0, 0.0)),
+        "ours powersgd": our_epoch(schema.PowerSGD("powersgd", 0.01, 0.4, 0.0, 0.0, True, True)),
+        "plain sgd": plain_epoch(0.1, None),
+        "plain powersgd": plain_epoch(0.01, 0.4),
+    }
+    seconds = {name: times["best"] for name, times in timing.seconds(calls, rounds=3).items()}
+    ratios = [("ours sgd", "floor"), ("plain sgd", "ours sgd"), ("plain powersgd", "ours powersgd")]
+    timing.print_table({"s an epoch": seconds}, ratios, "13-layer MLP")
+    timing.write_json(arguments.json, {"seconds": seconds})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Statistics, verdicts and pictures on hand-made records, and figure 2 end to end."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from figures.claims import judge
+from figures.records import NoRecords, by_seed, collect, read_table, write_table
+from figures.statistics import curve_interval, mean_interval
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def records(sgd=0.11, caption=0.1, lower=0.989, seeds=5, epochs=3, ratio=100.0):
+    rows = []
+    for optimizer, lr, gamma, acc in [
+        ("sgd", 0.1, None, sgd),
+        ("sgd", 0.01, None, 0.11),
+        ("powersgd", 0.1, 0.4, caption),
+        ("powersgd", 0.01, 0.4, lower),
+    ]:
+        for seed in range(seeds):
+            for epoch in range(1, epochs + 1):
+                rows.append({
+                    "optimizer": optimizer, "lr": lr, "gamma": gamma, "seed": seed, "epoch": epoch,
+                    "train_acc": acc + 0.001 * seed, "test_acc": acc, "train_loss": 1.0, "test_loss": 1.0,
+                    "grad_norm1": 0.01, "powered_norm1": None if gamma is None else 0.01 * ratio,
+                    "dead_units_1": 3, "run": "x",
+                })  # fmt: skip
+    return rows
+
+
+def verdicts(**changes):
+    return [verdict.verdict for verdict in judge(records(**changes), "fig2")]
+
+
+def test_mean_interval_brackets_the_mean_and_is_repeatable():
+    mean, low, high = mean_interval([1, 2, 3, 4, 5])
+    assert mean == 3 and low < 3 < high
+    assert mean_interval([1, 2, 3, 4, 5]) == (mean, low, high)
+    assert mean_interval([7.0]) == (7, 7, 7)
+    with pytest.raises(ValueError, match="no values"):
+        mean_interval([])
+
+
+def test_mean_interval_has_the_width_of_theory():
+    values = np.random.default_rng(1).normal(size=400)
+    _, low, high = mean_interval(values)
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
+
+
+def test_curves_of_different_length_average_what_is_there():
+    summary = curve_interval([[1, 2, 3], [3, 4]])
+    assert summary[:, 0].tolist() == [2, 3, 3]
+
+
+def test_by_seed_orders_by_epoch():
+    rows = [{"seed": 1, "epoch": 2, "x": 20}, {"seed": 1, "epoch": 1, "x": 10}, {"seed": 0, "epoch": 1, "x": 5}]
+    assert by_seed(rows, "x") == {0: [5], 1: [10, 20]}
+
+
+def test_the_verdicts_follow_the_records():
+    assert verdicts() == ["reproduced", "reproduced", "not reproduced", "reproduced", "reproduced"]
+    assert verdicts(sgd=0.5)[0] == "not reproduced"
+    assert verdicts(caption=0.987)[2] == "reproduced"
+    assert verdicts(lower=0.97)[3] == "not reproduced"
+    assert verdicts(ratio=5.0)[4] == "not reproduced"
+
+
+def test_no_verdict_from_too_few_seeds_or_missing_runs():
+    assert set(verdicts(seeds=2)) == {"inconclusive"}
+    some = [row for row in records() if row["optimizer"] == "sgd"]
+    assert [v.verdict for v in judge(some, "fig2")][2:] == ["not run", "not run", "not run"]
+
+
+def test_tables_survive_a_round_trip(tmp_path):
+    rows = records()
+    write_table(tmp_path / "t.csv", rows)
+    assert read_table(tmp_path / "t.csv") == rows
+    with pytest.raises(NoRecords, match="missing"):
+        read_table(tmp_path / "absent.csv")
+
+
+def test_without_a_plan_the_message_says_what_to_run(tmp_path):
+    with pytest.raises(NoRecords, match=r"sweep\.py experiment=fig2 tier=paper"):
+        collect(tmp_path, "paper", "fig2")
+
+
+def test_figure_2_is_drawn_end_to_end_and_redraws_to_the_same_bytes(tmp_path, real_mnist):
+    def run(*command):
+        return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+    done = run("sweep.py", "experiment=fig2", "tier=smoke", f"results={tmp_path}", f"data_dir={real_mnist}")
+    assert done.returncode == 0, done.stderr
+    drawn = run("-m", "figures.fig2", "--tier", "smoke", "--results", str(tmp_path))
+    assert drawn.returncode == 0, drawn.stderr
+    for name in ("figure2.svg", "figure2.png", "figure2.csv", "figure2.md"):
+        assert str(tmp_path / "smoke" / name) in drawn.stdout
+    wanted = ["optimizer", "lr", "gamma", "seed", "epoch", "train_acc", "test_acc", "train_loss", "test_loss", "grad_norm1", "powered_norm1"]
+    assert set(wanted) <= set(read_table(tmp_path / "smoke" / "figure2.csv")[0])
+    svg = (tmp_path / "smoke" / "figure2.svg").read_bytes()
+    assert b"tier smoke" in svg
+    assert run("-m", "figures.fig2", "--tier", "smoke", "--results", str(tmp_path), "--redraw").returncode == 0
+    assert (tmp_path / "smoke" / "figure2.svg").read_bytes() == svg
+
+
+def test_a_figure_without_runs_is_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "figures.fig2", "--results", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1

@@ -1,0 +1,66 @@
+"""Data parallelism under torchrun: which process this is, and what all of them must agree on."""
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all that train the run; (0, 1, 0) without torchrun."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def from_environment(cls) -> "World":
+        """From the variables that torchrun sets."""
+        return cls(
+            *(int(os.environ.get(name, one)) for name, one in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+        )
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes the run's folder."""
+        return self.rank == 0
+
+    @contextmanager
+    def connected(self, device: torch.device):
+        """Within the block the processes can talk: NCCL between GPUs, gloo between CPUs."""
+        if self.size == 1:
+            yield
+            return
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def agree(self, number: int, device: torch.device) -> int:
+        """The largest `number` any process has."""
+        if self.size == 1:
+            return number
+        tensor = torch.tensor(number, device=device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return int(tensor.item())
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the main one's buffers: BatchNorm's running averages differ after a step."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
