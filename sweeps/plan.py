@@ -80,23 +80,20 @@ def make_plan(config: DictConfig) -> Plan:
 
     An entry is named after its optimizer, or says `optimizer: name`; it may choose any other group the same way
     (`schedule: warm_restarts`). Its lists are the axes: `lr` and other settings of the optimizer, or paths such
-    as `model.depth`. Called under @hydra.main. Raises ConfigError if the experiment has no grid or a point of it is out of range.
+    as `model.depth`. Called under @hydra.main. Raises ConfigError if there is no grid or a point is out of range.
     """
     base = cli.plain(config)
-    grid = tier_grid(base)
     hydra = HydraConfig.instance().cfg
     given = list(hydra.hydra.overrides.task)
     loader = GlobalHydra.instance().config_loader()
     jobs = []
-    for label, entry in grid.items():
-        groups = {"optimizer": label} | {key: value for key, value in entry.items() if isinstance(value, str)}
-        axes = {key: values for key, values in entry.items() if not isinstance(values, str)}
+    for label, groups, axes in grid_entries(base):
         # Composing takes 0.1 s, so it is done once an entry; the points differ in plain values only.
         chosen = [*given, *(f"{group}={option}" for group, option in groups.items())]
         composed = cli.plain(loader.load_sweep_config(hydra, chosen))
         for seed, *values in itertools.product(base["seeds"], *axes.values()):
             point = copy.deepcopy(composed) | {"seed": seed}
-            settings = {_path(key): value for key, value in zip(axes, values, strict=True)}
+            settings = dict(zip(axes, values, strict=True))
             for path, value in settings.items():
                 _set(point, path, value, f"grid.{label}")
             validate(point)
@@ -107,22 +104,24 @@ def make_plan(config: DictConfig) -> Plan:
     return Plan(base["experiment"] or "sweep", label, Path(base["results"]), jobs, changes)
 
 
-def tier_grid(config: dict) -> dict:
-    """The grid of the config's tier, the paper's where it has none; in the smoke tier two points an axis."""
+def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list]]]:
+    """(label, chosen groups, axes by path) of each entry of the tier's grid, or of the paper's where it has none.
+
+    In the smoke tier an axis keeps two points.
+    """
     grid = config["grid"].get(config["tier"]) or config["grid"].get("paper")
     if not grid:
         raise ConfigError("nothing to sweep: choose experiment=..., or give 'grid={paper: {sgd: {lr: [0.1]}}}'")
-    if config["tier"] != "smoke":
-        return grid
-    return {
-        label: {key: values[:2] if isinstance(values, list) else values for key, values in entry.items()}
-        for label, entry in grid.items()
-    }
-
-
-def _path(key: str) -> str:
-    """lr means optimizer.lr; model.depth is a path already."""
-    return key if "." in key else f"optimizer.{key}"
+    entries = []
+    for label, entry in grid.items():
+        groups = {"optimizer": label} | {key: value for key, value in entry.items() if isinstance(value, str)}
+        axes = {
+            key if "." in key else f"optimizer.{key}": values[:2] if config["tier"] == "smoke" else values
+            for key, values in entry.items()
+            if isinstance(values, list)
+        }
+        entries.append((label, groups, axes))
+    return entries
 
 
 def _set(config: dict, path: str, value, where: str) -> None:

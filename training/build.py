@@ -1,32 +1,23 @@
 """From config to objects: the one place that knows which name means which class."""
 
+from pathlib import Path
+
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, MultiStepLR
 
-from data import mnist
+from data import cifar, mnist, synthetic
+from data.augment import crop_flip, draw_crop_flip
 from data.errors import DataError
+from data.imagenet import ImageFolderDataset
 from data.tensors import TensorDataset, balanced_subset
-from models.densenet_cifar import DenseNetCifar
-from models.mlp import MLP
-from models.resnet_cifar import ResNetCifar
-from models.resnet_imagenet import ResNetImageNet
-from models.resnext_cifar import ResNeXtCifar
-from models.wide_resnet_cifar import WideResNetCifar
+from models import MODELS
 from optimizers import PowerSGD
 
 from .config import Config, ConfigError
 from .distributed import World
 
-AUGMENT = {"none": (None, None)}
-MODELS = {
-    "mlp": MLP,
-    "resnet50": ResNetCifar,
-    "densenet121": DenseNetCifar,
-    "resnext29": ResNeXtCifar,
-    "wrn26": WideResNetCifar,
-    "resnet50_imagenet": ResNetImageNet,
-}
+AUGMENT = {"none": (None, None), "crop_flip": (crop_flip, draw_crop_flip)}
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
     "sgdm": torch.optim.SGD,
@@ -44,9 +35,10 @@ def build_data(config: Config, device: torch.device, world: World = World()):  #
     options = {"mean": spec.mean, "std": spec.std, "device": device, "shard": (world.rank, world.size)}
     options["num_classes"] = spec.num_classes
     if spec.name == "imagenet":
-        options |= {"workers": spec.workers, "on_error": spec.on_error}
-        train_set = ImageFolderDataset(config.data_dir, train=True, subset=spec.subset, **options)
-        return train_set, ImageFolderDataset(config.data_dir, train=False, **options)
+        root = Path(config.data_dir) / spec.folder
+        options |= {"workers": spec.workers, "on_error": spec.on_error, "size": spec.image_shape[-1]}
+        train_set = ImageFolderDataset(root, train=True, subset=spec.subset, **options)
+        return train_set, ImageFolderDataset(root, train=False, **options)
     images, labels = _load(config, train=True)
     if spec.subset is not None:
         try:

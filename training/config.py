@@ -32,6 +32,7 @@ class Dataset:
     augment: str  # none crop_flip resized_crop_flip
     subset: int | None = None  # this many training images, balanced over the classes; null = all
     verify: bool = True  # false: accept files whose checksums differ from the original archive's
+    folder: str = ""  # of an image tree, below data_dir
     on_error: str = "fail"  # a broken JPEG: fail or skip
     workers: int = 2  # decoding processes, where images are decoded
 
@@ -183,7 +184,7 @@ class Config:
     device: str = "auto"
     threads: int = 1
     accumulate: int = 1
-    channels_last: bool = False
+    channels_last: bool = True
     compile: str = "none"
     deterministic: bool = True
     sync_batchnorm: bool = False
@@ -198,7 +199,7 @@ class Config:
 OPERATIONAL = {
     "experiment", "tier", "source", "seeds", "grid", "device", "threads", "accumulate", "channels_last", "compile",
     "deterministic", "sync_batchnorm", "results", "runs", "data_dir", "checkpoint_seconds", "wandb", "progress",
-    "dataset.verify", "dataset.workers",
+    "dataset.verify", "dataset.workers", "dataset.folder",
 }  # fmt: skip
 
 # A key added later -> what runs did before it existed. Left out of the identity while it has that value, so
@@ -220,7 +221,7 @@ def identity(config: dict) -> str:
 def run_name(config: dict) -> str:
     """The folder of a run: readable first, its identity last."""
     model, optimizer = config["model"], config["optimizer"]
-    parts = [config["dataset"]["name"], model["name"] + (str(model["depth"]) if "depth" in model else "")]
+    parts = [config["dataset"]["name"], model["name"] + (str(model["depth"]) if model["name"] == "mlp" else "")]
     parts += [optimizer["name"], f"lr{_number(optimizer['lr']):g}"]
     parts += [f"gamma{_number(optimizer['gamma']):g}"] if "gamma" in optimizer else []
     return "-".join([*parts, f"seed{config['seed']}", identity(config)])

@@ -17,7 +17,8 @@ from .run import Run, RunError
 def execute(config: Config, on_epoch: Callable[[dict], None] | None = None) -> Run:
     """Train the run of this config, or take it up again, unless it has ended; returns it.
 
-    Under torchrun every process calls it. Raises RunBusy if another process trains it. A crash leaves its traceback in the run's log.
+    Under torchrun every process calls it. Raises RunBusy if another process trains it. A crash leaves its
+    traceback in the run's log.
     """
     run = Run.of(asdict(config))
     if run.ended():

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -26,11 +27,13 @@ def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...
     world = World.from_environment()
     device = choose_device(config.device, world)
     configure(config, device)
-    train_set, test_set = build_data(config, device, world)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        train_set, test_set = build_data(config, device, world)
     with world.connected(device), StopRequest() as stop:
         trainer = Trainer(config, device, len(train_set), world)
         record = Recorder(config, run, trainer)
-        record.begin(environment(config, device, world))
+        record.begin(environment(config, device, world), [str(warning.message) for warning in warned])
         while not (outcome := ending(config, trainer.history)):
             started = time.perf_counter() - trainer.seconds
             for inputs, labels in train_set.epoch(config.seed, trainer.epoch, config.batch_size, trainer.step):
@@ -76,10 +79,12 @@ class Recorder:
     def __init__(self, config: Config, run: Run, trainer: Trainer):
         self.config, self.run, self.trainer, self.world = config, run, trainer, trainer.world
 
-    def begin(self, environment: dict) -> None:
+    def begin(self, environment: dict, warned: list[str]) -> None:
         """Take up the newest checkpoint; the rows on disk are made to agree with it."""
         if self.world.main:
             self.run.begin(asdict(self.config), environment)
+            for warning in dict.fromkeys(warned):
+                self.run.log(f"warning: {warning}")
         self.world.barrier()
         self.trainer.restore(checkpoint.load(self.run))
         if self.world.main:

@@ -1,0 +1,46 @@
+"""Small tables as Markdown and LaTeX."""
+
+from pathlib import Path
+
+from training.run import write_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
+LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(header: list[str], rows: list[list[str]], caption: str, label: str) -> str:
+    """A booktabs table; a cell between dollar signs is mathematics and stays as it is."""
+    body = [" & ".join(_escaped(cell) for cell in line) + r" \\" for line in [header, *rows]]
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_escaped(caption)}}}\label{{{label}}}",
+        rf"\begin{{tabular}}{{{'l' * len(header)}}}",
+        r"\toprule",
+        body[0],
+        r"\midrule",
+        *body[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write(name: str, title: str, header: list[str], rows: list[list[str]], notes: str = "") -> None:
+    """results/<name>.md and .tex; prints where they are."""
+    base = ROOT / "results" / name
+    text = f"# {title}\n\n{markdown(header, rows)}" + (f"\n{notes.strip()}\n" if notes else "")
+    write_atomically(base.with_suffix(".md"), text.encode())
+    write_atomically(base.with_suffix(".tex"), latex(header, rows, title, f"tab:{name}").encode())
+    print(f"{title}: {base.with_suffix('.md')} {base.with_suffix('.tex')}")
+
+
+def _escaped(text: str) -> str:
+    if text.startswith("$") and text.endswith("$"):
+        return text
+    return "".join(LATEX.get(character, character) for character in text)

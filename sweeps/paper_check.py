@@ -1,0 +1,97 @@
+"""Every paper-tier experiment, checked without a GPU: `python -m sweeps.paper_check` or `make paper-check`.
+
+Each grid entry is composed, its full-size network built and a whole training step run on device="meta", where a
+tensor on the wrong device or a hidden read-back raises. Each network then does one real step with a batch of 2.
+Prints parameters, multiply-adds an image and the memory that activations take at the paper's batch size.
+"""
+
+import gc
+import sys
+import time
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch.utils.flop_counter import FlopCounterMode
+
+from training import cli
+from training.trainer import Trainer
+
+from .plan import grid_entries
+
+HEADER = f"{'experiment':10} {'entry':18} {'model':18} {'parameters':>12} {'multiply-adds':>14} {'activations':>12}"
+
+
+def main() -> None:
+    cli.register()
+    torch.set_num_threads(2)
+    experiments = sorted(path.stem for path in (cli.ROOT / "configs" / "experiment").glob("*.yaml"))
+    print(HEADER)
+    stepped, started = set(), time.monotonic()
+    with initialize_config_dir(str(cli.ROOT / "configs"), version_base="1.3"):
+        for experiment in experiments:
+            base = cli.plain(compose("train", [f"experiment={experiment}"]))
+            for label, groups, axes in grid_entries(base):
+                overrides = [f"{group}={option}" for group, option in groups.items()]
+                config = cli.typed(compose("train", [f"experiment={experiment}", *overrides, "wandb.mode=disabled"]))
+                for key, values in axes.items():
+                    section, name = key.split(".")
+                    setattr(getattr(config, section), name, values[-1])
+                parameters, products, activations = meta_step(config)
+                print(
+                    f"{experiment:10} {label:18} {config.model.name:18} {parameters:12,d} {products / 1e9:12.3f} G "
+                    f"{activations / 2**30:8.2f} GiB",
+                    flush=True,
+                )
+                if config.model.name not in stepped:
+                    stepped.add(config.model.name)
+                    real_step(config)
+    peak = _peak_gib()
+    print(f"{len(experiments)} experiments composed and stepped on meta, {len(stepped)} networks on the CPU with a "
+          f"batch of 2; {time.monotonic() - started:.0f} s, at most {peak:.1f} GiB; no GPU was used")  # fmt: skip
+
+
+def meta_step(config) -> tuple[int, int, int]:
+    """(parameters, multiply-adds an image, bytes of activations of a batch) of a whole step on device="meta"."""
+    device = torch.device("meta")
+    trainer = Trainer(config, device, images=10 * config.batch_size)
+    shape = config.dataset.image_shape
+    inputs = torch.empty(config.batch_size, *shape, device=device)
+    labels = torch.empty(config.batch_size, dtype=torch.int64, device=device)
+    weights = {p.untyped_storage()._cdata for p in trainer.model.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            saved[storage._cdata] = storage  # kept, so that no later storage takes its address
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        trainer.train_step(inputs, labels)
+    for p in trainer.model.parameters():
+        if p.grad is None or p.grad.device.type != "meta":
+            sys.exit(f"error: {config.model.name} has a parameter without a gradient on the device")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        trainer.model(inputs[:1])
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    return parameters, counter.get_total_flops() // 2, sum(storage.nbytes() for storage in saved.values())
+
+
+def real_step(config) -> None:
+    """One update with a batch of 2 on the CPU; every weight must stay finite."""
+    trainer = Trainer(config, torch.device("cpu"), images=config.batch_size)
+    trainer.train_step(torch.randn(2, *config.dataset.image_shape), torch.tensor([0, 1]))
+    if not all(p.isfinite().all() for p in trainer.model.parameters()):
+        sys.exit(f"error: a step of {config.model.name} on the CPU gave a weight that is not finite")
+    del trainer
+    gc.collect()
+
+
+def _peak_gib() -> float:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    main()
