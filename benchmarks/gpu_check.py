@@ -203,7 +203,8 @@ def main() -> None:
         attempt(rows, f"compiled_{mode}", lambda n=name, m=mode: ours(n, device, 50, precision="bf16", compile=m))
 
     failures = [k for k, v in report.items() if isinstance(v, dict) and "error" in v]
-    failures += [f"{n} {k}" for n, rows in report["models"].items() for k, v in rows.items() if "error" in v or not v.get("finite", True)]  # fmt: skip
+    for name, rows in report["models"].items():
+        failures += [f"{name} {k}" for k, v in rows.items() if "error" in v or not v.get("finite", True)]
     failures += [k for k in report if k.startswith("resume_exact") and report[k] is not True]
     failures += ["optimizer_difference"] if not report.get("optimizer_difference", 1) < 1e-4 else []
     failures += ["short_training"] if not report.get("short_training", {}).get("test_acc", 0) > 0.9 else []

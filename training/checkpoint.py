@@ -1,9 +1,9 @@
 """The state of a run in two generations, each whole or not there at all."""
 
+import hashlib
 import io
 import os
 import pickle
-import zipfile
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from .run import Run, RunError, sync_folder, write_atomically
 
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+DIGEST_BYTES = 32
 
 
 def save(run: Run, state: dict) -> None:
@@ -20,6 +21,7 @@ def save(run: Run, state: dict) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
+    buffer.write(hashlib.sha256(buffer.getbuffer()).digest())  # torch.load does not mind what follows
     newest = run.folder / NEWEST
     fresh = newest.with_suffix(".new")
     write_atomically(fresh, buffer.getbuffer())
@@ -40,10 +42,13 @@ def load(run: Run) -> dict | None:
         if not path.exists():
             continue
         try:
-            return _read(path)
-        except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+            state = _read(path)
+            for broken in damaged:  # or the next save would put it in the place of this one
+                os.replace(broken, broken.with_suffix(".damaged"))
+            return state
+        except Damaged as error:
             damaged.append(path)
-            run.log(f"{name} is damaged ({str(error).splitlines()[0]}); trying the one before")
+            run.log(f"{name} is damaged ({error}); trying the one before")
     if damaged:
         raise RunError(
             f"{damaged[0]} is damaged and there is no intact one before it; move {run.folder} away to train the "
@@ -52,10 +57,17 @@ def load(run: Run) -> dict | None:
     return None
 
 
+class Damaged(Exception):
+    pass
+
+
 def _read(path: Path) -> dict:
-    # torch.load does not look at the checksums of the zip it reads, so a flipped bit would pass.
-    with zipfile.ZipFile(path) as archive:
-        broken = archive.testzip()
-    if broken:
-        raise ValueError(f"wrong checksum of {broken}")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    # torch.load looks at no checksum, and a flipped bit would pass.
+    content = path.read_bytes()
+    payload, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise Damaged("its checksum is wrong")
+    try:
+        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise Damaged(str(error).splitlines()[0]) from None

@@ -60,12 +60,13 @@ class Run:
             return {}
 
     def rows(self) -> list[dict]:
-        """metrics.csv as numbers; epoch is an int, the rest floats, an empty cell is None."""
-        try:
-            with open(self.folder / "metrics.csv", newline="") as file:
-                return [{key: _value(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
-        except FileNotFoundError:
-            return []
+        """metrics.csv as numbers; epoch is an int, the rest floats, an empty cell is None.
+
+        A last line without its end was torn when the run was killed and is not a row.
+        """
+        text = self._metrics()
+        lines = text[: text.rfind("\n") + 1].splitlines()
+        return [{key: _value(key, cell) for key, cell in row.items()} for row in csv.DictReader(lines)]
 
     def ended(self) -> bool:
         """Whether the run is finished or diverged and its records agree with that."""
@@ -122,20 +123,17 @@ class Run:
 
     def write_rows(self, rows: list[dict]) -> None:
         """Make metrics.csv hold exactly these rows, touching it only if it does not."""
+        content = _lines(rows, header=True)
         if not rows:
             (self.folder / "metrics.csv").unlink(missing_ok=True)
-        elif _strings(rows) != self._text_rows():
-            lines = [",".join(rows[0])] + [",".join(row.values()) for row in _strings(rows)]
-            write_atomically(self.folder / "metrics.csv", ("\r\n".join(lines) + "\r\n").encode())
+        elif content != self._metrics():
+            write_atomically(self.folder / "metrics.csv", content.encode())
 
     def append(self, row: dict) -> None:
         path = self.folder / "metrics.csv"
-        new = not path.exists()
-        with open(path, "a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if new:
-                writer.writeheader()
-            writer.writerows(_strings([row]))
+        content = _lines([row], header=not path.exists())
+        with open(path, "a") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
 
@@ -143,12 +141,11 @@ class Run:
         with open(self.folder / "log.txt", "a") as file:
             file.write(f"{now()} {message}\n")
 
-    def _text_rows(self) -> list[dict]:
+    def _metrics(self) -> str:
         try:
-            with open(self.folder / "metrics.csv", newline="") as file:
-                return list(csv.DictReader(file))
+            return (self.folder / "metrics.csv").read_text()
         except FileNotFoundError:
-            return []
+            return ""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -176,8 +173,11 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _strings(rows: list[dict]) -> list[dict]:
-    return [{key: "" if value is None else repr(value) for key, value in row.items()} for row in rows]
+def _lines(rows: list[dict], header: bool) -> str:
+    """CSV whose numbers read back as the same bits; no cell needs quotes."""
+    cells = [list(rows[0])] if rows and header else []
+    cells += [["" if value is None else repr(value) for value in row.values()] for row in rows]
+    return "".join(",".join(line) + "\n" for line in cells)
 
 
 def _value(key: str, text: str):

@@ -1,0 +1,239 @@
+"""The state of a run on disk: in two generations, whole or not there, and nothing but data."""
+
+import itertools
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import checkpoint
+from training.run import Run, RunError
+
+from .helpers import assert_same
+
+NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+
+
+def state(number: int) -> dict:
+    torch.manual_seed(number)
+    momentum = {0: {"momentum_buffer": torch.randn(3, 4)}, 1: {"step": torch.tensor(5.0), "momentum_buffer": None}}
+    return {
+        "epoch": number,
+        "model": {"layers.0.weight": torch.randn(30, 20), "layers.0.bias": torch.full((30,), float("nan"))},
+        "optimizer": {"state": momentum, "param_groups": [{"lr": 0.1, "params": [0, 1], "maximize": False}]},
+        "history": [{"epoch": 1, "loss": float("inf"), "powered_norm1": None}],
+        "generator": torch.get_rng_state(),
+    }
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    return run
+
+
+@pytest.fixture
+def saved(run) -> Run:
+    """A run with states 1 and 2 saved."""
+    checkpoint.save(run, state(1))
+    checkpoint.save(run, state(2))
+    return run
+
+
+def generation(run: Run) -> int:
+    """Which state is loaded, after a look at all of it."""
+    loaded = checkpoint.load(run)
+    assert_same(loaded, state(loaded["epoch"]))
+    return loaded["epoch"]
+
+
+def names(run: Run) -> set[str]:
+    return {path.name for path in run.folder.iterdir()} - {"log.txt"}
+
+
+def test_a_new_run_has_no_state(run):
+    assert checkpoint.load(run) is None
+
+
+def test_the_newest_state_comes_back_bit_for_bit(run):
+    for number in range(1, 5):
+        checkpoint.save(run, state(number))
+        assert generation(run) == number
+    assert names(run) == {NEWEST, PREVIOUS}
+
+
+def test_the_generation_before_is_there_when_the_newest_is_gone(saved):
+    (saved.folder / NEWEST).unlink()
+    assert generation(saved) == 1
+
+
+def damage(path: Path, content: bytes, position: int, bit: int) -> None:
+    broken = bytearray(content)
+    broken[position] ^= 1 << bit
+    path.write_bytes(broken)
+
+
+def test_no_flipped_bit_is_ever_loaded(saved):
+    """A flip in unused bytes may leave the state whole; otherwise the one before is taken, and the log says so."""
+    path = saved.folder / NEWEST
+    content, rng = path.read_bytes(), random.Random(0)
+    fell_back = 0
+    for _ in range(200):
+        damage(path, content, rng.randrange(len(content)), rng.randrange(8))
+        fell_back += generation(saved) == 1
+    assert fell_back > 100
+    assert (saved.folder / "log.txt").read_text().count(f"{NEWEST} is damaged") == fell_back
+
+
+def test_every_bit_of_the_data_is_guarded(saved):
+    path = saved.folder / NEWEST
+    content = path.read_bytes()
+    weights = content.index(state(2)["model"]["layers.0.weight"].numpy().tobytes())
+    for position in range(weights, weights + 2400, 24):
+        damage(path, content, position, position % 8)
+        assert generation(saved) == 1, position
+
+
+def test_every_bit_that_says_how_to_read_the_archive_is_survived(saved):
+    """Sizes, offsets, compression, encryption, attributes: there a flip changes how the rest is read.
+
+    An entry that the attributes call a folder is given by torch as memory never written to.
+    """
+    path = saved.folder / NEWEST
+    content = path.read_bytes()
+    name = b"/data/0"
+    header, entry = content.index(name), content.rindex(name)
+    places = [
+        range(content.rindex(b"PK\x03\x04", 0, header), header + len(name) + 8),
+        range(content.rindex(b"PK\x01\x02", 0, entry), entry + len(name)),
+        range(content.index(b"PK\x05\x06"), len(content)),
+    ]
+    fell_back, other = 0, []
+    for position, bit in itertools.product(itertools.chain(*places), range(8)):
+        damage(path, content, position, bit)
+        try:
+            fell_back += generation(saved) == 1
+        except Exception as error:
+            other.append(f"byte {position} bit {bit}: {type(error).__name__} {error}")
+    assert not other
+    assert fell_back > 500
+
+
+def test_a_truncated_newest_falls_back(saved):
+    path = saved.folder / NEWEST
+    content = path.read_bytes()
+    for length in {0, 1, 10, 100, 1000, len(content) // 2, len(content) - 100, len(content) - 1}:
+        path.write_bytes(content[:length])
+        assert generation(saved) == 1, length
+
+
+@pytest.mark.parametrize("junk", [b"", b"\0" * 5000, b"not a checkpoint", b"PK\x05\x06" + b"\0" * 18], ids=len)
+def test_other_content_falls_back(saved, junk):
+    (saved.folder / NEWEST).write_bytes(junk)
+    assert generation(saved) == 1
+
+
+def test_after_falling_back_the_next_save_leaves_an_intact_generation_behind_it(saved):
+    """The damaged newest must not become the previous one, or the next tear would leave none."""
+    (saved.folder / NEWEST).write_bytes(b"damaged")
+    assert generation(saved) == 1
+    checkpoint.save(saved, state(3))
+    (saved.folder / NEWEST).write_bytes(b"damaged too")
+    assert generation(saved) in (1, 3)
+
+
+def test_two_damaged_generations_end_in_one_line_that_says_what_to_do(saved):
+    for name in (NEWEST, PREVIOUS):
+        content = (saved.folder / name).read_bytes()
+        (saved.folder / name).write_bytes(content[:-1])
+    before = {name: (saved.folder / name).read_bytes() for name in (NEWEST, PREVIOUS)}
+    with pytest.raises(RunError) as error:
+        checkpoint.load(saved)
+    text = str(error.value)
+    assert "\n" not in text and str(saved.folder / NEWEST) in text and f"move {saved.folder} away" in text
+    assert {name: (saved.folder / name).read_bytes() for name in (NEWEST, PREVIOUS)} == before
+
+
+def test_the_only_generation_damaged_is_an_error_and_not_a_fresh_start(run):
+    checkpoint.save(run, state(1))
+    (run.folder / NEWEST).write_bytes(b"damaged")
+    with pytest.raises(RunError):
+        checkpoint.load(run)
+
+
+class Crash(BaseException):
+    """The process is gone: no handler gets to run."""
+
+
+@pytest.mark.parametrize("error", [Crash(), OSError(28, "No space left on device")], ids=["crash", "full-disk"])
+def test_a_save_that_fails_anywhere_loses_nothing(tmp_path, error):
+    """In particular between the two renames, when there is no newest one."""
+    moments = []
+    for at in itertools.count(1):
+        run = Run(tmp_path / str(at))
+        run.folder.mkdir()
+        checkpoint.save(run, state(1))
+        checkpoint.save(run, state(2))
+        with pytest.MonkeyPatch.context() as patches:
+            fired = fail_at(patches, at, error)
+            if error_of(lambda run=run: checkpoint.save(run, state(3))) is None:
+                break
+        moments.append((fired[-1], generation(run)))
+        assert not list(run.folder.glob(".*.tmp")) or isinstance(error, Crash)
+        # And it goes on from there, with two intact generations and nothing else.
+        checkpoint.save(run, state(4))
+        assert generation(run) == 4
+        assert names(run) == {NEWEST, PREVIOUS}
+        (run.folder / NEWEST).unlink()
+        assert generation(run) in (1, 2, 3)
+    assert fired == [] and generation(run) == 3
+    assert [name for name, _ in moments].count("replace") >= 2
+    assert moments[0][1] == 2 and moments[-1][1] == 3
+
+
+def fail_at(patches, at: int, error: BaseException) -> list[str]:
+    """Make the at-th fsync, rename or replace raise; the list tells which it was."""
+    fired, calls = [], itertools.count(1)
+
+    def failing(name, function):
+        def call(*arguments, **options):
+            if next(calls) == at:
+                fired.append(name)
+                raise error
+            return function(*arguments, **options)
+
+        return call
+
+    for name in ("fsync", "replace", "rename"):
+        patches.setattr(os, name, failing(name, getattr(os, name)))
+    return fired
+
+
+def error_of(call) -> BaseException | None:
+    try:
+        call()
+    except (Crash, OSError) as error:
+        return error
+    return None
+
+
+class Evil:
+    """Unpickling it leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_holds_data_and_is_never_executed(saved):
+    mark = saved.folder / "executed"
+    checkpoint.save(saved, state(3) | {"evil": Evil(mark)})
+    assert generation(saved) == 2
+    assert not mark.exists()
+    torch.load(saved.folder / "checkpoint.damaged", weights_only=False)  # where what cannot be read is put
+    assert mark.exists()  # it would have been
