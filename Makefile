@@ -7,7 +7,7 @@ ARGS ?=
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup .install data fig2 redraw sync test test-slow lint clean
+.PHONY: help setup .install data fig2 table1 table2 table3 tables redraw paper-check gpu-check sync test test-slow lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ $(READY): requirements.txt constraints.txt
 	    fail "pip failed, see above; the same command takes it up again"; \
 	touch $(READY)
 
-data: $(READY)  ## fetch and verify MNIST
+data: $(READY)  ## fetch and verify MNIST, CIFAR-10 and CIFAR-100
 	@$(PY) -m data $(ARGS)
 
 fig2: TIER ?= paper
@@ -40,8 +40,19 @@ fig2: $(READY)  ## figure 2: SGD and PowerSGD on 13 layers, MNIST
 	@$(PY) sweep.py experiment=fig2 tier=$(TIER) launcher=local $(ARGS)
 	@$(PY) -m figures.fig2 --tier $(TIER)
 
+table1 table2 table3: $(READY)
+	@$(PY) -m figures.$@
+
+tables: table1 table2 table3  ## the paper's three tables, from code and configs
+
 redraw: $(READY)  ## all figures from the tables in git, nothing trained
 	@$(PY) -m figures.fig2 --redraw
+
+paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, one real step (no GPU)
+	@$(PY) -m sweeps.paper_check
+
+gpu-check:  ## does everything run on this machine's GPU? needs torch, torchvision, numpy alone
+	@$(or $(wildcard $(PY)),$(PYTHON)) benchmarks/gpu_check.py $(ARGS)
 
 sync: $(READY)  ## upload W&B runs that were logged offline
 	@timeout 3600 $(VENV)/bin/wandb sync --yes results/runs/*/wandb/offline-run-*

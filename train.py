@@ -25,7 +25,7 @@ def main(config) -> float:
     with tqdm(total=settings.epochs, initial=done, unit="epoch", disable=hidden) as bar:
 
         def show(row: dict) -> None:
-            bar.update()
+            bar.update(max(0, row["epoch"] - bar.n))
             bar.set_postfix_str(f"train {row['train_acc']:.4f} test {row['test_acc']:.4f}")
 
         run = execute(settings, show)

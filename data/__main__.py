@@ -3,12 +3,17 @@
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
-from . import mnist
+from . import cifar, mnist
 from .errors import DataError
 
-FETCH = {"mnist": mnist.fetch}
+FETCH = {
+    "mnist": mnist.fetch,
+    "cifar10": partial(cifar.fetch, name="cifar10"),
+    "cifar100": partial(cifar.fetch, name="cifar100"),
+}
 
 
 def main() -> None:

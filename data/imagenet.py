@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,7 +94,7 @@ class ImageFolderDataset:
             batch_sampler=[part[len(part) * rank // world : len(part) * (rank + 1) // world] for part in whole],
             num_workers=self.workers,
             collate_fn=_as_it_is,
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=_obey_only_the_parent,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # or it would draw from the global one, whose state belongs to the run
         )
@@ -221,10 +222,19 @@ def _arrived(batch: tuple[Tensor, Tensor], copied: torch.cuda.Event) -> tuple[Te
     return batch
 
 
-def _leave_signals_to_parent(_worker: int) -> None:
-    # Ctrl-C and Slurm's SIGTERM reach the whole process group; the parent still wants the batches on the way.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _obey_only_the_parent(_worker: int) -> None:
+    # Ctrl-C and Slurm's SIGTERM reach every process, and the parent still wants the batches on the way. Its own
+    # SIGTERM, which it sends at its exit and waits for, must count: hence the thread that sees who sent one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_sigterm, daemon=True).start()
+
+
+def _await_sigterm() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _as_it_is(batch):

@@ -69,7 +69,7 @@ class TensorDataset:
         for begin in range(start * batch_size, len(self), batch_size):
             part = self._share(begin, batch_size)
             chosen = order[part]
-            images = self.images[chosen]
+            images = self.images.index_select(0, chosen)  # on a CPU many times faster than self.images[chosen]
             if draws is not None:
                 images = self.augment(images, draws[part])
             yield self.normalised(images), self.labels[chosen]

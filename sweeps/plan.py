@@ -20,6 +20,8 @@ NEUTRAL = (OPERATIONAL - {"seeds", "grid", "source"}) | {"launcher"}
 
 COLUMNS = ("optimizer", "model", "seed")  # of a run's config, for figures to tell the runs apart
 
+TIERS = ("paper", "laptop", "smoke")
+
 
 @dataclass
 class Job:
@@ -109,6 +111,9 @@ def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list
 
     In the smoke tier an axis keeps two points.
     """
+    unknown = [key for key in config["grid"] if key not in TIERS]
+    if unknown:
+        raise ConfigError(f"grid.{unknown[0]}: a grid belongs to a tier, {' '.join(TIERS)}: grid.paper.{unknown[0]}")
     grid = config["grid"].get(config["tier"]) or config["grid"].get("paper")
     if not grid:
         raise ConfigError("nothing to sweep: choose experiment=..., or give 'grid={paper: {sgd: {lr: [0.1]}}}'")

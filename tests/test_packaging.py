@@ -13,7 +13,7 @@ FLOORS = {
     "models": set(),
     "data": set(),
     "training": {"optimizers", "models", "data"},
-    "figures": {"training.run"},
+    "figures": {"optimizers", "models", "data", "training.run"},
     "sweeps": {"training"},
 }
 

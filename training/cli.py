@@ -143,7 +143,7 @@ def run(main) -> None:
     argparse.ArgumentParser.error = lambda _, message: leave(ValueError(f"{message}; see --help"))
     for argument in sys.argv[1:]:
         group, _, option = argument.partition("=")
-        if option == "null" and group != "experiment" and (ROOT / "configs" / group).is_dir():
+        if option == "null" and (ROOT / "configs" / group).is_dir():
             leave(ConfigError(f"{argument}: choose one of the options in configs/{group}/"))
     try:
         main()

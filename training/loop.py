@@ -21,7 +21,7 @@ AGREE_STEPS = 50  # how often several processes ask each other whether to stop o
 def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...] = ()) -> str:
     """Train the run, locked by the caller, from its newest checkpoint on; returns "finished" or "diverged".
 
-    observers are called with every new row of metrics. Raises Interrupted after SIGINT or SIGTERM, with the
+    observers are called with every row of metrics, those from before an interruption first. Raises Interrupted after SIGINT or SIGTERM, with the
     state saved; RunError, DataError, ConfigError, OSError. Under torchrun all processes call it; one writes.
     """
     world = World.from_environment()
@@ -34,6 +34,9 @@ def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...
         trainer = Trainer(config, device, len(train_set), world)
         record = Recorder(config, run, trainer)
         record.begin(environment(config, device, world), [str(warning.message) for warning in warned])
+        for row in trainer.history:  # a killed process may not have delivered the last of them
+            for observe in observers:
+                observe(row)
         while not (outcome := ending(config, trainer.history)):
             started = time.perf_counter() - trainer.seconds
             for inputs, labels in train_set.epoch(config.seed, trainer.epoch, config.batch_size, trainer.step):

@@ -4,6 +4,7 @@ metrics.csv is the source of truth; W&B is a view of it. `wandb.mode=auto` logs 
 credentials and the server answers, offline otherwise (`make sync` uploads later), and never asks a question.
 """
 
+import contextlib
 import netrc
 import os
 import socket
@@ -32,6 +33,7 @@ class Tracker:
             if mode == "online":
                 run.log(f"W&B online failed ({_line(error)}); offline instead")
                 try:
+                    _forget_runs()
                     self._start(config, "offline")
                     return
                 except Exception as second:
@@ -45,7 +47,7 @@ class Tracker:
         settings = wandb.Settings(
             init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS, console="off", silent=True, x_disable_stats=True
         )
-        self.wandb = wandb.init(
+        started = wandb.init(
             mode=mode,
             project=config.wandb.project,
             entity=config.wandb.entity,
@@ -61,9 +63,10 @@ class Tracker:
             settings=settings,
         )
         # Steps restart when a run is resumed, epochs do not.
-        self.wandb.define_metric("epoch")
-        self.wandb.define_metric("*", step_metric="epoch")
-        self.wandb.define_metric("test_acc", step_metric="epoch", summary="max")
+        started.define_metric("epoch")
+        started.define_metric("*", step_metric="epoch")
+        started.define_metric("test_acc", step_metric="epoch", summary="max")
+        self.wandb = started
 
     def log(self, row: dict) -> None:
         self._quietly("log", lambda run: run.log({k: v for k, v in row.items() if v is not None}))
@@ -87,13 +90,24 @@ class Tracker:
 
 
 def chosen_mode(mode: str) -> str:
-    """online, offline or disabled for wandb.mode; WANDB_MODE in the environment decides for auto."""
-    if mode != "auto":
-        return mode
-    mode = os.environ.get("WANDB_MODE", "")
-    if mode in ("online", "offline", "disabled"):
-        return mode
-    return "online" if _has_credentials() and _answers(_server()) else "offline"
+    """online, offline or disabled for wandb.mode; WANDB_MODE in the environment decides for auto.
+
+    Without credentials online becomes offline, since W&B would ask for them and wait.
+    """
+    asked = mode if mode != "auto" else os.environ.get("WANDB_MODE") or "auto"
+    if asked in ("offline", "disabled"):
+        return asked
+    if not _has_credentials():
+        return "offline"
+    return "online" if asked == "online" or _answers(_server()) else "offline"
+
+
+def _forget_runs() -> None:
+    """Restart W&B's service: it keeps the id of a run that failed to start."""
+    import wandb
+
+    with contextlib.suppress(Exception):
+        wandb.teardown()
 
 
 def _server() -> str:

@@ -1,5 +1,6 @@
 """One step of training, one evaluation, and the state that a checkpoint holds."""
 
+import math
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from .config import Config
 from .device import first_weight
 from .distributed import World
 
-EVALUATION_BATCH = 1000
+EVALUATION_VALUES = 1000 * 3 * 32 * 32  # numbers in a batch of evaluation: 1000 CIFAR images, 20 of ImageNet
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -146,7 +147,8 @@ class Trainer:
         scores = torch.zeros(2, dtype=self.sums.dtype, device=self.device)
         fired = []
         with self.autocast():
-            for inputs, labels in dataset.batches(EVALUATION_BATCH):
+            size = max(1, EVALUATION_VALUES // math.prod(dataset.image_shape))
+            for inputs, labels in dataset.batches(max(size, 8 * self.world.size)):
                 active: list[Tensor] = []
                 inputs = self.laid_out(inputs)
                 logits = self.model(inputs, active) if isinstance(self.model, MLP) else self.model(inputs)
