@@ -13,6 +13,12 @@ def main(config) -> float:
     """Returns the best test accuracy, so that Hydra sweepers can optimise it."""
     settings = cli.typed(config)
 
+    if settings.model.summary:
+        from training.summary import summary
+
+        print(summary(settings))
+        return 0.0
+
     from tqdm import tqdm
 
     from training.distributed import World

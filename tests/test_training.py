@@ -248,7 +248,7 @@ def test_asking_for_an_ended_run_costs_nothing(tmp_path, fake_mnist, monkeypatch
 def test_evaluation_changes_nothing(tmp_path, fake_mnist, monkeypatch):
     plain = outcome(execute(make_config(tmp_path)))
     more = outcome(execute(make_config(tmp_path, evaluate_train=True)))
-    monkeypatch.setattr(trainer, "EVALUATION_BATCH", 7)
+    monkeypatch.setattr(trainer, "EVALUATION_VALUES", 7 * 28 * 28)
     other = outcome(execute(make_config(tmp_path / "x", data_dir=str(tmp_path / "mnist"))))
     for part in ("model", "optimizer", "generator", "sums"):
         assert_same(plain["state"][part], more["state"][part], part)

@@ -64,7 +64,7 @@ def _load(config: Config, train: bool):
 
 def build_model(config: Config) -> nn.Module:
     """The network, on the CPU, initialised from torch's global generator."""
-    arguments = {k: v for k, v in vars(config.model).items() if k != "name"}
+    arguments = {k: v for k, v in vars(config.model).items() if k not in ("name", "summary")}
     channels, height, width = config.dataset.image_shape
     if config.model.name == "mlp":
         arguments["in_features"] = channels * height * width

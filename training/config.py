@@ -43,6 +43,7 @@ class MLP:
     depth: int
     width: int
     init: str
+    summary: bool = False  # print its layers and train nothing
 
 
 @dataclass
@@ -51,6 +52,7 @@ class ResNet:
     blocks: list[int]
     width: int
     init: str
+    summary: bool = False  # print its layers and train nothing
 
 
 @dataclass
@@ -59,6 +61,7 @@ class DenseNet:
     blocks: list[int]
     growth: int
     init: str
+    summary: bool = False  # print its layers and train nothing
 
 
 @dataclass
@@ -69,6 +72,7 @@ class ResNeXt:
     width: int
     stem: int
     init: str
+    summary: bool = False  # print its layers and train nothing
 
 
 @dataclass
@@ -77,6 +81,7 @@ class WideResNet:
     depth: int
     widen: int
     init: str
+    summary: bool = False  # print its layers and train nothing
 
 
 @dataclass
@@ -179,6 +184,7 @@ class Config:
     experiment: str | None = None
     tier: str = "paper"
     source: Any = None
+    refused: str | None = None  # why this experiment does not exist at this tier
     seeds: list[int] = field(default_factory=list)
     grid: dict[str, Any] = field(default_factory=dict)
     device: str = "auto"
@@ -197,9 +203,9 @@ class Config:
 
 
 OPERATIONAL = {
-    "experiment", "tier", "source", "seeds", "grid", "device", "threads", "accumulate", "channels_last", "compile",
-    "deterministic", "sync_batchnorm", "results", "runs", "data_dir", "checkpoint_seconds", "wandb", "progress",
-    "dataset.verify", "dataset.workers", "dataset.folder",
+    "experiment", "tier", "source", "refused", "seeds", "grid", "device", "threads", "accumulate", "channels_last",
+    "compile", "deterministic", "sync_batchnorm", "results", "runs", "data_dir", "checkpoint_seconds", "wandb", "progress",
+    "model.summary", "dataset.verify", "dataset.workers", "dataset.folder",
 }  # fmt: skip
 
 # A key added later -> what runs did before it existed. Left out of the identity while it has that value, so
@@ -256,6 +262,8 @@ def validate(config: dict) -> None:
     unknown = [key for key in config if key not in Config.__dataclass_fields__]
     if unknown:
         raise ConfigError(f"unknown setting '{unknown[0]}'; 'python train.py --cfg job' lists them all")
+    if config.get("refused"):
+        raise ConfigError(config["refused"])
     _one_of(config, "dataset.augment", AUGMENTATIONS)
     _one_of(config, "dataset.on_error", ("fail", "skip"))
     _one_of(config, "precision", PRECISIONS)

@@ -21,8 +21,9 @@ AGREE_STEPS = 50  # how often several processes ask each other whether to stop o
 def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...] = ()) -> str:
     """Train the run, locked by the caller, from its newest checkpoint on; returns "finished" or "diverged".
 
-    observers are called with every row of metrics, those from before an interruption first. Raises Interrupted after SIGINT or SIGTERM, with the
-    state saved; RunError, DataError, ConfigError, OSError. Under torchrun all processes call it; one writes.
+    observers are called with every row of metrics, those from before an interruption first. Raises Interrupted
+    after SIGINT or SIGTERM, with the state saved; RunError, DataError, ConfigError, OSError. Under torchrun all
+    processes call it; one writes.
     """
     world = World.from_environment()
     device = choose_device(config.device, world)
@@ -53,6 +54,7 @@ def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...
             for observe in observers:
                 observe(row)
             record.save(row)
+            record.note_broken(train_set, test_set)
             stop.requested = world.agree(stop.requested, device)
             if not ending(config, trainer.history):
                 stop.check()
@@ -81,6 +83,7 @@ class Recorder:
 
     def __init__(self, config: Config, run: Run, trainer: Trainer):
         self.config, self.run, self.trainer, self.world = config, run, trainer, trainer.world
+        self.broken: set[str] = set()
 
     def begin(self, environment: dict, warned: list[str]) -> None:
         """Take up the newest checkpoint; the rows on disk are made to agree with it."""
@@ -114,6 +117,14 @@ class Recorder:
                 self._status("running")
         self.world.barrier()
         self.saved = time.monotonic()
+
+    def note_broken(self, *datasets) -> None:
+        """Name in the log the pictures that were skipped, each once."""
+        broken = {path: reason for data in datasets for path, reason in getattr(data, "broken", {}).items()}
+        new = [f"{path} ({reason})" for path, reason in broken.items() if path not in self.broken]
+        if new and self.world.main:
+            self.run.log(f"skipped {len(broken)} broken pictures so far; new: {'; '.join(new)}")
+        self.broken |= set(broken)
 
     def end(self, state: str, reason: str) -> None:
         if self.world.main:
