@@ -164,7 +164,8 @@ def short_mnist(device, root: Path) -> dict:
         trainer.step = 0
         for inputs, labels in train_set.epoch(0, epoch, BATCH):
             trainer.train_step(inputs, labels)
-    return {"data": data, "test_acc": trainer.evaluate(test_set).acc}
+    accuracy = trainer.evaluate(test_set).acc
+    return {"data": data, "test_acc": accuracy, "learned": accuracy > (0.9 if data == "mnist" else 0.8)}
 
 
 def main() -> None:
@@ -209,7 +210,7 @@ def main() -> None:
         failures += [f"{name} {k}" for k, v in rows.items() if "error" in v or not v.get("finite", True)]
     failures += [k for k in report if k.startswith("resume_exact") and report[k] is not True]
     failures += ["optimizer_difference"] if not report.get("optimizer_difference", 1) < 1e-4 else []
-    failures += ["short_training"] if not report.get("short_training", {}).get("test_acc", 0) > 0.9 else []
+    failures += ["short_training"] if not report.get("short_training", {}).get("learned") else []
     report |= {"failures": failures, "seconds": round(time.monotonic() - started, 1)}
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from training.run import Run, write_atomically
 
-SETTINGS = ("lr", "gamma")
+# What tells the runs of an experiment apart, besides label and seed.
+SETTINGS = {"optimizer": ("lr", "gamma"), "model": ("depth", "init")}
 
 
 class NoRecords(Exception):
@@ -18,7 +19,7 @@ class NoRecords(Exception):
 def collect(results: Path, tier: str, experiment: str) -> tuple[list[dict], dict]:
     """The rows of all runs of an experiment's plan, an epoch each, and where they come from.
 
-    A row has optimizer, its settings, seed, the metrics of the epoch and the run's id. Runs that have not ended
+    A row has the grid entry's label, optimizer, settings, seed, the metrics of the epoch and the run's id. Runs that have not ended
     contribute nothing and are counted as missing in the provenance. Raises NoRecords without plan or ended runs.
     """
     path = results / tier / f"plan-{experiment}.json"
@@ -33,8 +34,8 @@ def collect(results: Path, tier: str, experiment: str) -> tuple[list[dict], dict
             missing.append(run.name)
             continue
         ended.append(run)
-        optimizer = entry["optimizer"]
-        settings = {"optimizer": optimizer["name"], **{key: optimizer.get(key) for key in SETTINGS}}
+        settings = {"label": entry["label"], "optimizer": entry["optimizer"]["name"]}
+        settings |= {key: entry[part].get(key) for part, keys in SETTINGS.items() for key in keys}
         rows += [settings | {"seed": entry["seed"]} | row | {"run": run.id} for row in run.rows()]
     if not rows:
         raise NoRecords(f"no run of {path} has ended; run: python sweep.py experiment={experiment} tier={tier}")
@@ -107,6 +108,6 @@ def _cell(value) -> str:
 def _parsed(key: str, text: str):
     if text == "":
         return None
-    if key in ("optimizer", "run"):
+    if key in ("label", "optimizer", "init", "run"):
         return text
-    return int(text) if key in ("seed", "epoch") else float(text)
+    return int(text) if key in ("depth", "seed", "epoch") else float(text)

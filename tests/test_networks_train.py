@@ -133,7 +133,7 @@ def test_a_summary_lists_the_layers_and_trains_nothing(tmp_path):
 def test_the_gpu_check_s_device_independent_parts_hold_on_the_cpu(tmp_path):
     cpu = torch.device("cpu")
     assert gpu_check.resume_is_exact(cpu, "fp32")
-    assert gpu_check.short_mnist(cpu, tmp_path)["test_acc"] > 0.9
+    assert gpu_check.short_mnist(cpu, tmp_path)["learned"]
 
 
 def test_without_a_gpu_the_gpu_check_says_so():
