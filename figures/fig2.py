@@ -73,6 +73,10 @@ def draw(rows: list[dict], provenance: dict):
         style.curves(accuracy, list(by_seed(chosen, "train_acc").values()), label, colour, dash)
         column = "grad_norm1" if gamma is None else "powered_norm1"
         style.curves(norm, list(by_seed(chosen, column).values()), label, colour, dash)
+        zeros = [row["epoch"] for row in chosen if row[column] == 0]
+        if zeros:  # which a logarithmic axis cannot show
+            text = f"{label}:\nexactly 0 from epoch {min(zeros)} on"
+            norm.annotate(text, (min(zeros), 0.3), xytext=(min(zeros) + 0.3, 0.3), fontsize=7, color=colour)
     for value, text in PAPER_LINES:
         accuracy.axhline(value, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)))
         accuracy.annotate(text, (1, value), (1, value + 0.015), fontsize=7, color="#555555")
