@@ -20,7 +20,8 @@ def main() -> None:
     if not arguments.redraw:
         rows, _ = collect(arguments.results, arguments.tier, "fig2_caption")
         write_table(path, rows)
-    table = markdown(["what", "lr", "gamma", "init", "best train accuracy of each seed", "ends"], tried(read_table(path)))
+    header = ["what", "lr", "gamma", "init", "best train accuracy of each seed", "ends"]
+    table = markdown(header, tried(read_table(path)))
     path.with_suffix(".md").write_text(f"# Figure 2's caption, varied, tier {arguments.tier}\n\n{table}")
     print(table)
     print(f"table {path} {path.with_suffix('.md')}")

@@ -19,8 +19,9 @@ class NoRecords(Exception):
 def collect(results: Path, tier: str, experiment: str) -> tuple[list[dict], dict]:
     """The rows of all runs of an experiment's plan, an epoch each, and where they come from.
 
-    A row has the grid entry's label, optimizer, settings, seed, the metrics of the epoch and the run's id. Runs that have not ended
-    contribute nothing and are counted as missing in the provenance. Raises NoRecords without plan or ended runs.
+    A row has the grid entry's label, optimizer and settings, seed, the metrics of the epoch and the run's id. Runs
+    that have not ended contribute nothing and are counted as missing in the provenance. Raises NoRecords without
+    plan or ended runs.
     """
     path = results / tier / f"plan-{experiment}.json"
     try:

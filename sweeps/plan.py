@@ -58,7 +58,8 @@ class Plan:
         text = f"{self.experiment}, tier {self.label}: {len(self.jobs)} runs, {len(self.jobs) - len(missing)} done"
         measured = [row["seconds"] for job in self.jobs for row in job.run.rows()]
         if missing and measured:
-            return f"{text}, {epochs} epochs to train, {epochs * statistics.mean(measured) / 3600:.1f} core hours"
+            minutes = epochs * statistics.mean(measured) / 60
+            return f"{text}, {epochs} epochs to train, about {minutes:.0f} minutes of a core"
         return f"{text}, {epochs} epochs to train" if missing else text
 
     def write(self) -> Path:

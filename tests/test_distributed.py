@@ -84,6 +84,14 @@ def test_batchnorm_of_each_process_gives_another_step(tmp_path):
     assert max((a - b).abs().max() for a, b in zip(one["first"], two["first"], strict=True)) > 1e-4
 
 
+def test_sync_batchnorm_is_refused_on_the_cpu_by_name(tmp_path):
+    """torch's SyncBatchNorm takes CUDA tensors only, so its equality with one process is not tested here."""
+    script = tmp_path / "step.py"
+    script.write_text(STEP)
+    done = launched(2, str(script), "norm", "sync", str(tmp_path / "out.pt"))
+    assert done.returncode != 0 and "sync_batchnorm=true needs CUDA" in done.stderr
+
+
 def test_a_run_on_two_processes_is_recorded_once_and_learns_the_same(tmp_path, real_mnist):
     def trained(processes):
         results = tmp_path / str(processes)

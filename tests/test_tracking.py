@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import signal
 import socket
 import subprocess
 import sys
@@ -62,8 +63,12 @@ def on_disk(run) -> list[dict]:
     return [{key: value for key, value in row.items() if value is not None} for row in run.rows()]
 
 
-def read_line(process, expected: str) -> None:
-    assert process.stdout.readline() == expected + "\n"
+def advance(process, until: str) -> None:
+    """Let a program in lockstep go on until it prints this line, where it waits."""
+    while (line := process.stdout.readline().strip()) != until:
+        assert line, process.communicate()
+        process.stdin.write("\n")
+        process.stdin.flush()
 
 
 def log_of(run) -> str:
@@ -104,24 +109,27 @@ def test_at_a_terminal_without_an_account_every_epoch_is_logged_offline_and_noth
     assert [end["exit_code"] for end in records(run, "exit")] == [0]
 
 
-def test_the_files_of_an_interrupted_and_resumed_run_hold_every_epoch(tmp_path):
-    changes = {"wandb.mode": "offline", "epochs": 4}
-    process = start(tmp_path, lockstep=True, **changes)
-    read_line(process, "epoch 1")
-    process.stdin.write("\n")
-    process.stdin.flush()
-    read_line(process, "epoch 2")  # logged, but neither in the checkpoint nor in metrics.csv
-    process.kill()
-    process.communicate()
+def test_the_files_of_a_run_that_was_killed_and_stopped_hold_every_epoch(tmp_path):
+    changes = {"wandb.mode": "offline", "epochs": 5}
+    killed = start(tmp_path, lockstep=True, **changes)
+    advance(killed, "epoch 2")  # logged, but neither in the checkpoint nor in metrics.csv
+    killed.kill()
+    killed.communicate()
+    stopped = start(tmp_path, lockstep=True, **changes)
+    advance(stopped, "epoch 3")
+    stopped.send_signal(signal.SIGTERM)
+    stopped.communicate("\n")
+    assert stopped.returncode == 128 + signal.SIGTERM
     finish(start(tmp_path, **changes))
+
     run = run_of(make_config(tmp_path, **changes))
-    assert len(list(run.folder.glob("wandb/offline-run-*"))) == 2
+    assert len(list(run.folder.glob("wandb/offline-run-*"))) == 3
     rows = logged(run)
-    assert {row["epoch"] for row in rows} == {1, 2, 3, 4}
+    assert {row["epoch"] for row in rows} == {1, 2, 3, 4, 5}
     for row in on_disk(run):
         assert row in rows
     assert {record["run_id"] for record in records(run, "run")} == {run.id}
-    # One run at W&B must not go back: its steps are the epochs.
+    # Steps start again with every process, so curves are drawn over epochs.
     assert {"epoch"} == {metric["step_metric"] for metric in records(run, "metric") if "step_metric" in metric}
 
 
@@ -149,7 +157,7 @@ def test_a_server_that_dies_in_the_middle_does_not_hurt_the_run(tmp_path):
     changes = {"wandb.mode": "auto", "epochs": 4}
     with Server() as server:
         process = start(tmp_path, lockstep=True, before=QUICK, environment=account(server.url), **changes)
-        read_line(process, "epoch 1")
+        advance(process, "epoch 1")
     finish(process, seconds=60)
     run = run_of(make_config(tmp_path, **changes))
     assert run.ended() and [row["epoch"] for row in run.rows()] == [1, 2, 3, 4]

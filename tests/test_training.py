@@ -13,7 +13,6 @@ from data import mnist
 from data.tensors import TensorDataset
 from models.mlp import MLP
 from optimizers import powerball
-from training import trainer
 from training.build import build_data, build_optimizer
 from training.execute import execute
 from training.trainer import Trainer
@@ -248,7 +247,8 @@ def test_asking_for_an_ended_run_costs_nothing(tmp_path, fake_mnist, monkeypatch
 def test_evaluation_changes_nothing(tmp_path, fake_mnist, monkeypatch):
     plain = outcome(execute(make_config(tmp_path)))
     more = outcome(execute(make_config(tmp_path, evaluate_train=True)))
-    monkeypatch.setattr(trainer, "EVALUATION_VALUES", 7 * 28 * 28)
+    batches = TensorDataset.batches
+    monkeypatch.setattr(TensorDataset, "batches", lambda self, batch_size: batches(self, 7))
     other = outcome(execute(make_config(tmp_path / "x", data_dir=str(tmp_path / "mnist"))))
     for part in ("model", "optimizer", "generator", "sums"):
         assert_same(plain["state"][part], more["state"][part], part)

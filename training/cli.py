@@ -125,7 +125,7 @@ def task(function):
             return function(config)
         except (Interrupted, KeyboardInterrupt) as stop:
             # SystemExit, unlike an Exception, also ends the other jobs of -m.
-            print(f"\n{stop or 'stopped; the same command goes on where it stopped'}", file=sys.stderr)
+            print(f"\n{str(stop) or 'stopped; the same command goes on where it stopped'}", file=sys.stderr)
             sys.exit(128 + getattr(stop, "signal", signal.SIGINT))
         except ERRORS as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN or os.environ.get("POWERSGD_TRACEBACK"):

@@ -204,8 +204,8 @@ class Config:
 
 OPERATIONAL = {
     "experiment", "tier", "source", "refused", "seeds", "grid", "device", "threads", "accumulate", "channels_last",
-    "compile", "deterministic", "sync_batchnorm", "results", "runs", "data_dir", "checkpoint_seconds", "wandb", "progress",
-    "model.summary", "dataset.verify", "dataset.workers", "dataset.folder",
+    "compile", "deterministic", "sync_batchnorm", "results", "runs", "data_dir", "checkpoint_seconds", "wandb",
+    "progress", "model.summary", "dataset.verify", "dataset.workers", "dataset.folder",
 }  # fmt: skip
 
 # A key added later -> what runs did before it existed. Left out of the identity while it has that value, so

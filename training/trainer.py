@@ -14,7 +14,7 @@ from models.mlp import MLP
 from optimizers import powerball
 
 from .build import build_model, build_optimizer, build_schedule
-from .config import Config
+from .config import Config, ConfigError
 from .device import first_weight
 from .distributed import World
 
@@ -56,6 +56,10 @@ class Trainer:
         network = self.model
         if self.world.size > 1:
             if self.config.sync_batchnorm:
+                if self.device.type != "cuda":
+                    raise ConfigError(
+                        f"sync_batchnorm=true needs CUDA, torch's SyncBatchNorm refuses {self.device.type}"
+                    )
                 network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
             ids = [self.world.local_rank] if self.device.type == "cuda" else None
             network = DistributedDataParallel(network, device_ids=ids)
