@@ -47,6 +47,7 @@ tables: table1 table2 table3  ## the paper's three tables, from code and configs
 
 redraw: $(READY)  ## all figures from the tables in git, nothing trained
 	@$(PY) -m figures.fig2 --redraw
+	@$(PY) -m figures.fig2_caption --redraw
 
 paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, one real step (no GPU)
 	@$(PY) -m sweeps.paper_check
@@ -54,8 +55,9 @@ paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, o
 gpu-check:  ## does everything run on this machine's GPU? needs torch, torchvision, numpy alone
 	@$(or $(wildcard $(PY)),$(PYTHON)) benchmarks/gpu_check.py $(ARGS)
 
-sync: $(READY)  ## upload W&B runs that were logged offline
-	@timeout 3600 $(VENV)/bin/wandb sync --yes results/runs/*/wandb/offline-run-*
+sync: $(READY)  ## upload to W&B what was logged offline or left behind by a lost server
+	@runs=$$(ls -d results/runs/*/wandb/*run-*/ 2>/dev/null); [ -n "$$runs" ] || { echo "nothing to upload"; exit 0; }; \
+	timeout 3600 $(VENV)/bin/wandb sync --yes $$runs
 
 test: $(READY)  ## the tests, minutes
 	@$(PY) -m pytest -q

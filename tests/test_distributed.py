@@ -1,7 +1,12 @@
 """Two processes on the CPU (gloo) compute what one does."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +14,7 @@ import torch
 from training.config import batch_statistics
 from training.run import Run
 
-from .helpers import ROOT, clean_environment
+from .helpers import ROOT, assert_same, clean_environment, outcome
 
 STEP = """
 import sys, torch
@@ -107,6 +112,28 @@ def test_a_run_on_two_processes_is_recorded_once_and_learns_the_same(tmp_path, r
     for a, b in zip(one.rows(), two.rows(), strict=True):
         for key in ("train_loss", "train_acc", "test_loss", "test_acc", "grad_norm1", "dead_units_3"):
             assert a[key] == pytest.approx(b[key], rel=1e-3, abs=1e-6), key
+
+
+@pytest.mark.slow
+def test_a_killed_run_on_two_processes_resumes_to_the_bits_of_an_unbroken_one(tmp_path, real_mnist):
+    def command(results):
+        return ["train.py", "tier=smoke", "dataset.subset=4000", "epochs=6", f"results={results}",
+                f"data_dir={real_mnist}", "wandb.mode=disabled", "checkpoint_seconds=0"]  # fmt: skip
+
+    assert launched(2, *command(tmp_path / "whole")).returncode == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    child = subprocess.Popen([*torchrun, *command(tmp_path / "cut")], cwd=ROOT, env=clean_environment(ROOT))
+    while child.poll() is None and not list(tmp_path.glob("cut/runs/*/metrics.csv")):
+        time.sleep(0.05)
+    for process in Path("/proc").glob("[0-9]*"):  # torchrun's workers are in sessions of their own
+        with contextlib.suppress(OSError):
+            if str(tmp_path / "cut").encode() in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+    child.wait()
+    assert not Run(next((tmp_path / "cut" / "runs").iterdir())).ended()
+    assert launched(2, *command(tmp_path / "cut")).returncode == 0
+    ((whole,), (cut,)) = (list((tmp_path / name / "runs").iterdir()) for name in ("whole", "cut"))
+    assert_same(outcome(Run(whole)), outcome(Run(cut)))
 
 
 def test_what_batchnorm_sees_is_part_of_the_identity():

@@ -201,6 +201,14 @@ def test_rows_come_back_exactly(run):
     assert same(run.rows(), ODD)
 
 
+def test_a_row_survives_a_power_cut_once_it_is_written(run, monkeypatch):
+    """A status that says "finished" may only follow rows that are on the disk."""
+    fsync, synced = os.fsync, []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino) or fsync(handle))
+    run.append(ODD[0])
+    assert (run.folder / "metrics.csv").stat().st_ino in synced
+
+
 def test_metrics_that_agree_are_not_touched(run):
     for one in ODD:
         run.append(one)

@@ -205,12 +205,12 @@ class Config:
 OPERATIONAL = {
     "experiment", "tier", "source", "refused", "seeds", "grid", "device", "threads", "accumulate", "channels_last",
     "compile", "deterministic", "sync_batchnorm", "results", "runs", "data_dir", "checkpoint_seconds", "wandb",
-    "progress", "model.summary", "dataset.verify", "dataset.workers", "dataset.folder",
+    "progress", "model.summary", "dataset.verify", "dataset.workers",
 }  # fmt: skip
 
 # A key added later -> what runs did before it existed. Left out of the identity while it has that value, so
 # that the runs made before keep theirs. Lines are only ever added.
-BEFORE: dict[str, Any] = {}
+BEFORE: dict[str, Any] = {"dataset.folder": ""}
 
 
 def identity(config: dict) -> str:

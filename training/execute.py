@@ -43,5 +43,8 @@ def execute(config: Config, on_epoch: Callable[[dict], None] | None = None) -> R
             tracker.finish("failed")
             run.log("crashed:\n" + traceback.format_exc())
             run.fail(f"{type(error).__name__}: {error}")
+            if isinstance(error, OSError) and error.strerror:
+                message = f"{error.strerror}, in the run {run.folder}; mend that and the same command goes on"
+                raise OSError(error.errno, message) from None
             raise
     return run
