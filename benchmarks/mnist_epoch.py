@@ -29,13 +29,14 @@ ROOT = os.environ.get("POWERSGD_DATA", Path(__file__).resolve().parent.parent / 
 
 
 def our_epoch(optimizer):
-    dataset = schema.Dataset("mnist", 10, [1, 28, 28], [0.0], [1.0])
+    dataset = schema.Dataset("mnist", 10, [1, 28, 28], [0.0], [1.0], "none")
     config = schema.Config(dataset, schema.MLP("mlp", 13, 256, "torch"), optimizer, schema.Constant("constant"),
                            epochs=1, batch_size=BATCH, seed=0, data_dir=str(ROOT))  # fmt: skip
     train_set, _ = build_data(config, torch.device("cpu"))
-    trainer = Trainer(config, torch.device("cpu"), STEPS)
+    trainer = Trainer(config, torch.device("cpu"), images=len(train_set))
 
     def run():
+        trainer.step = 0
         for inputs, labels in train_set.epoch(0, 0, BATCH):
             trainer.train_step(inputs, labels)
         trainer.sums.tolist()
