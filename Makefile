@@ -7,7 +7,7 @@ ARGS ?=
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup .install data fig2 table1 table2 table3 tables redraw paper-check gpu-check sync test test-slow lint clean
+.PHONY: help setup .install data fig2 table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ table1 table2 table3: $(READY)
 	@$(PY) -m figures.$@
 
 tables: table1 table2 table3  ## the paper's three tables, from code and configs
+
+theory: $(READY)  ## the four theorems and the proofs' remarks, tested numerically (about 10 minutes)
+	@$(PY) -m theory $(ARGS)
 
 redraw: $(READY)  ## all figures from the tables in git, nothing trained
 	@$(PY) -m figures.fig2 --redraw

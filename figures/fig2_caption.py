@@ -1,6 +1,6 @@
 """What was tried to make figure 2's caption (PowerSGD, lr 0.1) train: a table from the runs of fig2_caption.
 
-    python -m figures.fig2_caption [--tier paper] [--results results] [--redraw]
+python -m figures.fig2_caption [--tier paper] [--results results] [--redraw]
 """
 
 import argparse

@@ -15,6 +15,7 @@ FLOORS = {
     "training": {"optimizers", "models", "data"},
     "figures": {"optimizers", "models", "data", "training.run"},
     "sweeps": {"training"},
+    "theory": {"optimizers", "models", "data", "training", "figures"},
 }
 
 

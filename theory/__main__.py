@@ -1,0 +1,40 @@
+"""`python -m theory`: measure the theorems and remarks, and write tables, pictures and report to results/theory/."""
+
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from training import cli
+
+from .settings import Theory, validate
+
+cli.register()
+ConfigStore.instance().store(group="schema", name="theory", node=Theory)
+
+
+@hydra.main(config_path=str(cli.ROOT / "configs"), config_name="theory", version_base="1.3")
+@cli.task
+def main(config) -> None:
+    settings: Theory = OmegaConf.to_object(config)
+    validate(settings)
+
+    from . import report
+
+    folder = Path(settings.results) / "theory"
+    if settings.redraw:
+        results = report.load(folder)
+    else:
+        from .run import compute
+
+        tables, provenance = compute(settings)
+        changes = [change for change in HydraConfig.get().overrides.task if not change.startswith(report.OPERATIONAL)]
+        results = report.store(folder, tables, provenance | {"changes": changes})
+    for line in report.write(folder, *results):
+        print(line)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,184 @@
+"""results/theory/: tables, pictures and the report, written from the tables so that all of it can be redrawn."""
+
+import json
+import math
+from pathlib import Path
+from statistics import median
+
+from figures import style
+from training.config import ConfigError
+
+from . import draw, tables, verdicts
+from .bounds import THEOREMS, ones_norm
+from .experiment import slope
+from .mnist import final_loss
+from .tables import select
+
+OPERATIONAL = ("workers=", "results=", "data_dir=", "progress=", "redraw=", "hydra")
+NAMES = ("bounds", "remarks", "steps", "mnist")
+
+
+def store(folder: Path, computed: dict[str, list[dict]], provenance: dict) -> tuple[dict, dict]:
+    """Write the tables and their provenance; returns them as read back, since what git keeps is what is drawn."""
+    for name, rows in computed.items():
+        path = folder / f"{name}.csv"
+        if rows:
+            tables.write(path, rows)
+        else:
+            path.unlink(missing_ok=True)
+    (folder / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
+    return load(folder)
+
+
+def load(folder: Path) -> tuple[dict, dict]:
+    """The tables of a folder and their provenance. Raises ConfigError if there are none."""
+    found = {name: tables.read(folder / f"{name}.csv") for name in NAMES[:3]}
+    found["mnist"] = tables.read(folder / "mnist.csv") if (folder / "mnist.csv").exists() else []
+    try:
+        return found, json.loads((folder / "provenance.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{folder}/provenance.json: {error}; run: python -m theory") from None
+
+
+def write(folder: Path, found: dict[str, list[dict]], provenance: dict) -> list[str]:
+    """Pictures, verdicts and report of the tables. Returns the lines that the program prints."""
+    pictures = style.save(draw.theorems(found["bounds"], provenance), folder / "theory")
+    pictures += style.save(draw.steps(found["steps"], found["mnist"], provenance), folder / "steps")
+    judged = verdicts.judge(found)
+    tables.write(folder / "verdicts.csv", judged)
+    (folder / "README.md").write_text(report(found, judged, provenance))
+    lines = [f"{verdict['verdict']}: {verdict['claim']} ({verdict['evidence']})" for verdict in judged]
+    lines += [f"pictures {' '.join(map(str, pictures))}", f"tables   {folder}/bounds.csv remarks.csv steps.csv"]
+    return [*lines, f"report   {folder / 'README.md'}"]
+
+
+def report(found: dict[str, list[dict]], judged: list[dict], provenance: dict) -> str:
+    cells = found["bounds"]
+    parts = [
+        "# The theorems, measured\n",
+        f"{len(cells)} cells of {cells[0]['repetitions']} repetitions, float64, on the CPU in "
+        f"{provenance['seconds']:.0f} s with {provenance['workers']} processes (torch {provenance['torch']}). Written "
+        "by `python -m theory`; the settings and thresholds are in `configs/theory.yaml`, the problems with their "
+        "proofs in `theory/problems.py`, the proofs of the paper step by step in `docs/theory-notes.md`.\n",
+        f"Changed settings: `{' '.join(provenance['changes'])}`.\n" if provenance["changes"] else "",
+        _markdown(["claim", "section", "verdict", "evidence"],
+                  [[v["claim"], v["section"], f"**{v['verdict']}**", v["evidence"]] for v in judged]),
+        "![theorems](theory.svg)\n",
+        "## How tight\n",
+        "Measured / bound. With exact gradients (A.1, B.1) *closest* is the worst of all starting points, with "
+        "stochastic ones (3.1, 3.2) the upper end of the interval of the mean.\n",
+        _tightness(cells),
+        "## How it scales with T\n",
+        "Slope of log(measured) over log(T) between the two longest horizons; the bounds have -1. With exact "
+        "gradients T times the left side is a sum of squares, which cannot fall: no slope is below -1. Median over "
+        "the problems, β = 0.\n",
+        _slopes_in_t(cells),
+        "## How it scales with n\n",
+        "Slope over log(n) of log(measured / (bound / ‖1‖_p)) at the shortest horizon, against that of "
+        "‖1‖_p = n^((1-γ)/(1+γ)). Median over the problems, β = 0.\n",
+        _slopes_in_n(cells),
+        "## The proofs' step against tuned constant ones\n",
+        "![steps](steps.svg)\n",
+        "What remains of f(x) - f* after T steps with B_t = T, in mean over the repetitions; the constant is tuned on "
+        "other starting points and other noise.\n",
+        _steps(found["steps"]),
+    ]  # fmt: skip
+    if found["mnist"]:
+        parts += [
+            "The 13-layer network on MNIST: train loss over the last quarter of the steps, each seed. The constant and "
+            "the multiple of the estimated L, were tuned on another seed. L is estimated again after the last step.\n",
+            _mnist(found["mnist"]),
+        ]
+    return "\n".join(part for part in parts if part)
+
+
+def _tightness(cells: list[dict]) -> str:
+    lines = []
+    for theorem in THEOREMS:
+        for beta in sorted({row["beta"] for row in select(cells, theorem=theorem)}):
+            rows = select(cells, theorem=theorem, beta=beta)
+            ratios = [row["ratio"] for row in rows]
+            closest = max(rows, key=lambda row: row["worst"])
+            at = (
+                f"{closest['problem']}, {closest['oracle']}, n {closest['n']}, T {closest['T']}, γ {closest['gamma']:g}"
+            )
+            lines.append([theorem, f"{beta:g}", f"{sum(row['holds'] for row in rows)} of {len(rows)}",
+                          f"{min(ratios):.2g}", f"{median(ratios):.2g}", f"{max(ratios):.2g}",
+                          f"{closest['worst']:.3f}", at])  # fmt: skip
+    return _markdown(["theorem", "β", "hold", "lowest", "median", "highest", "closest", "where"], lines)
+
+
+def _slopes_in_t(cells: list[dict]) -> str:
+    last = sorted({row["T"] for row in cells})[-2:]
+    if len(last) < 2:
+        return "One horizon only.\n"
+    return _slopes(cells, "n", lambda rows: slope({row["T"]: row["measured"] for row in rows if row["T"] in last}))
+
+
+def _slopes(cells: list[dict], column: str, fit) -> str:
+    """A line for each theorem without momentum and value of `column`, a column for each gamma."""
+    gammas = sorted({row["gamma"] for row in cells})
+    lines = []
+    for theorem, oracle in (("A.1", "exact"), ("3.1", "direct")):
+        rows = select(cells, theorem=theorem, oracle=oracle)
+        for value in sorted({row[column] for row in rows}):
+            same = select(rows, **{column: value})
+            names = {row["problem"] for row in same}
+            fits = [[fit(select(same, gamma=gamma, problem=name)) for name in names] for gamma in gammas]
+            lines.append([theorem, value, *(f"{median(values):.2f}" for values in fits)])
+    return _markdown(["theorem", column, *(f"γ {gamma:g}" for gamma in gammas)], lines)
+
+
+def _slopes_in_n(cells: list[dict]) -> str:
+    horizon = min(row["T"] for row in cells)
+    gammas = sorted({row["gamma"] for row in cells})
+    lines = [["‖1‖_p", *(f"{(1 - gamma) / (1 + gamma):.2f}" for gamma in gammas)]]
+    for theorem, oracle in (("A.1", "exact"), ("3.1", "direct")):
+        rows = select(cells, theorem=theorem, oracle=oracle, T=horizon)
+        fits = [[_slope_in_n(select(rows, problem=name, gamma=gamma)) for name in {row["problem"] for row in rows}]
+                for gamma in gammas]  # fmt: skip
+        if rows and all(math.isfinite(value) for values in fits for value in values):
+            lines.append([theorem, *(f"{median(values):.2f}" for values in fits)])
+    return _markdown(["theorem", *(f"γ {gamma:g}" for gamma in gammas)], lines)
+
+
+def _slope_in_n(rows: list[dict]) -> float:
+    if len(rows) < 2:
+        return math.nan
+    return slope({row["n"]: row["ratio"] * ones_norm(row["n"], row["gamma"]) for row in rows})
+
+
+def _steps(rows: list[dict]) -> str:
+    lines = []
+    for row in select(rows, rule="adaptive"):
+        (other,) = select(rows, rule="constant", **{key: row[key] for key in ("problem", "gamma", "beta")})
+        tuned = f"{other['step']:.3g}" + (" (at the edge of its grid)" if other["at_edge"] else "")
+        lines.append([row["problem"], f"{row['gamma']:g}", f"{row['beta']:g}", _interval(row), _interval(other), tuned])
+    return _markdown(["problem", "γ", "β", "the proofs' step", "tuned constant", "which"], lines)
+
+
+def _interval(row: dict) -> str:
+    return f"{row['remaining']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+
+
+def _mnist(rows: list[dict]) -> str:
+    lines = []
+    for gamma in sorted({row["gamma"] for row in rows}):
+        for use, rule, label in draw.LINES:
+            chosen = select(rows, gamma=gamma, use=use, rule=rule)
+            curves = [select(chosen, seed=seed) for seed in sorted({row["seed"] for row in chosen})]
+            last = [curve[-1] for curve in curves]
+            losses = " ".join(f"{loss:.3f}" if math.isfinite(loss) else "diverged" for loss in map(final_loss, curves))
+            value = f"{last[0]['value']:g}" + (" L" if rule == "adaptive" else "")
+            first, ends = ([row[key] for row in last if row[key] is not None] for key in ("lipschitz", "lipschitz_end"))
+            lines.append([f"{gamma:g}", label, value, losses, _range(first), _range(ends)])
+    return _markdown(["γ", "rule", "value", "loss", "L at x_1", "L at the end"], lines)
+
+
+def _range(values: list[float]) -> str:
+    return f"{min(values):.3g} to {max(values):.3g}" if values else ""
+
+
+def _markdown(header: list[str], lines: list[list]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |\n" for row in rows)

@@ -1,0 +1,96 @@
+"""What the theorems, the remarks and B.3 say, and what the numbers say to it. Pure functions of the tables' rows."""
+
+from dataclasses import asdict, dataclass
+
+from .bounds import THEOREMS
+from .tables import select
+
+
+@dataclass
+class Verdict:
+    claim: str
+    section: str
+    verdict: str  # reproduced, not reproduced, not run
+    evidence: str
+
+
+CLAIMS = {
+    "A.1": "PowerGD: the mean of ||grad f(x_t)||^2 is at most 2 L ||1||_p (f(x_1) - f*) / T.",
+    "B.1": "PowerGDM: the same with the factor (1 + beta) / (1 - beta).",
+    "3.1": "PowerSGD: the mean of E||g_t||^2 is at most the bound, for B_t = T.",
+    "3.2": "PowerSGDM: the same with the factor (1 + beta) / (1 - beta) at f(x_1) - f*.",
+}
+
+
+def judge(tables: dict[str, list[dict]]) -> list[dict]:
+    """The verdicts, in the paper's order, as rows."""
+    remarks = tables["remarks"]
+    found = [_theorem(name, select(tables["bounds"], theorem=name)) for name in THEOREMS]
+    found += [
+        _all(remarks, "A.2", "The mean of m oracle calls has variance sigma^2 / m.", "A.2"),
+        _all(remarks, "3.2", "With sigma = 0 and eps -> 0, theorem 3.1 becomes theorem A.1.", "remark 3.2"),
+        _all(remarks, "3.3 rate", "With exact gradients PowerSGD converges in the order O(1/T).", "remark 3.3"),
+        _all(remarks, "3.3 slope", "That order is the true one: in the lowest dimension the slope over T is near -1.",
+             "remark 3.3"),
+        _all(remarks, "3.3 SGD", "At gamma = 1 the bound is the best known one for SGD, also in its constants.",
+             "1, contribution 2; remark 3.3"),
+        _all(remarks, "3.4", "At beta = 0, theorem 3.2 is theorem 3.1.", "remarks 3.4 and B.1"),
+        _batch(remarks),
+        _all(remarks, "B.1", "With sigma = 0 and eps -> 0, theorem 3.2 becomes theorem B.1.", "remark B.1"),
+        _all(remarks, "sharp A.1", "The bound of PowerGD is sharp: some f attains it.", "remarks 3.3 and B.1"),
+        _all(remarks, "sharp 3.1", "So is that of PowerSGD, for large T, if the oracle may have a bias.",
+             "remarks 3.3 and B.1"),
+        _all(remarks, "v_1", "The initial velocity v_1 may be any input (algorithm 2).", "2.2, B.1"),
+        _all(remarks, "B.3", "The bounds on g_t are bounds on the true gradient (here with the factor 1).", "B.3"),
+        _all(remarks, "B.3 reverse", "The two are equivalent up to a constant factor.", "B.3, last sentence"),
+    ]  # fmt: skip
+    return [asdict(verdict) for verdict in found]
+
+
+def _theorem(name: str, rows: list[dict]) -> Verdict:
+    if not rows:
+        return Verdict(CLAIMS[name], f"theorem {name}", "not run", "")
+    held = sum(row["holds"] for row in rows)
+    closest = max(rows, key=lambda row: row["worst"])
+    evidence = (
+        f"{held} of {len(rows)} cells hold; closest: {closest['worst']:.3f} of the bound ({closest['problem']}, "
+        f"n {closest['n']}, T {closest['T']}, gamma {closest['gamma']:g}, beta {closest['beta']:g})"
+    )
+    return Verdict(CLAIMS[name], f"theorem {name}", _word(held == len(rows)), evidence)
+
+
+def _all(remarks: list[dict], remark: str, claim: str, section: str) -> Verdict:
+    """Reproduced if every row of the remark holds; the row that is farthest over (or nearest to) its limit speaks."""
+    rows = select(remarks, remark=remark)
+    if not rows:
+        return Verdict(claim, section, "not run", "")
+    held = sum(row["holds"] for row in rows)
+    telling = max(rows, key=lambda row: (not row["holds"], row["measured"] - row["limit"]))
+    evidence = f"{held} of {len(rows)} cases hold; {_case(telling)}"
+    return Verdict(claim, section, _word(held == len(rows)), evidence)
+
+
+def _batch(remarks: list[dict]) -> Verdict:
+    """A large batch is needed if B_t = 1 misses the bound at the largest T, for g_t and for the true gradient."""
+    claim = "A large mini-batch is needed for the bounds to hold."
+    rows = [row for row in select(remarks, remark="3.4 batch") if "B_t = 1:" in row["case"]]
+    if not rows:
+        return Verdict(claim, "remark 3.4", "not run", "")
+    rows = [row for row in rows if row["T"] == max(row["T"] for row in rows)]
+    missed = [row for row in rows if not row["holds"]]
+    least = min(rows, key=lambda row: row["measured"] / row["limit"])
+    evidence = (
+        f"B_t = 1, T = {least['T']}: the bound for B_t = T is missed in {len(missed)} of {len(rows)} cases, by the "
+        f"factor {least['measured'] / least['limit']:.3g} or more"
+    )
+    return Verdict(claim, "remark 3.4", _word(len(missed) == len(rows)), evidence)
+
+
+def _case(row: dict) -> str:
+    where = [f"{key} {row[key]:g}" for key in ("n", "T", "gamma", "beta") if row[key] is not None]
+    where = ", ".join([row["problem"], *where] if row["problem"] else where)
+    return f"{row['case']}: {row['measured']:.4g} (limit {row['limit']:.4g}{'; ' + where if where else ''})"
+
+
+def _word(holds: bool) -> str:
+    return "reproduced" if holds else "not reproduced"
