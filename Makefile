@@ -51,6 +51,7 @@ theory: $(READY)  ## the four theorems and the proofs' remarks, tested numerical
 redraw: $(READY)  ## all figures from the tables in git, nothing trained
 	@$(PY) -m figures.fig2 --redraw
 	@$(PY) -m figures.fig2_caption --redraw
+	@$(PY) -m theory redraw=true
 
 paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, one real step (no GPU)
 	@$(PY) -m sweeps.paper_check

@@ -86,7 +86,8 @@ class Trainer:
                 share = len(y) * self.world.size / batch
                 self.scaler.scale(loss if share == 1 else loss * share).backward()
             self._count(logits.detach(), loss.detach(), y)
-        self.scaler.unscale_(self.optimizer) if self.scaler.is_enabled() else None
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self.optimizer)
         self._measure_gradient()
         self.scaler.step(self.optimizer)
         self.scaler.update()
