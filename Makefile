@@ -7,7 +7,7 @@ ARGS ?=
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup .install data fig2 table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow lint clean
+.PHONY: help setup .install data plan fig1 $(FIG1) fig2 fig3 fig4 fig5 fig6 fig7 figures table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,10 +35,42 @@ $(READY): requirements.txt constraints.txt
 data: $(READY)  ## fetch and verify MNIST, CIFAR-10 and CIFAR-100
 	@$(PY) -m data $(ARGS)
 
-fig2: TIER ?= paper
+# A picture is drawn also when runs are missing: it says so, and the sweep's exit status stands.
+SWEEP = $(PY) sweep.py tier=$(TIER) launcher=local $(ARGS)
+FIG1 := fig1a fig1b fig1c fig1d fig1e fig1f fig1g fig1h fig1i fig1j
+pair_a = ab
+pair_b = ab
+pair_c = cd
+pair_d = cd
+pair_e = ef
+pair_f = ef
+pair_g = gh
+pair_h = gh
+pair_i = ij
+pair_j = ij
+fig2 fig4 plan: TIER ?= paper
+$(FIG1) fig1 fig5 fig6 fig7 figures: TIER ?= laptop
+
+plan: $(READY)  ## runs, done and hours of every experiment at a tier; trains nothing
+	@$(PY) sweep.py plan=true tier=$(TIER) launcher=local $(ARGS)
+
+fig1: $(FIG1)  ## figure 1, all panels; fig1a ... fig1j: one of them
+
+$(FIG1): fig1%: $(READY)
+	@$(SWEEP) experiment=fig1$(pair_$*); status=$$?; [ $$status = 2 ] || $(PY) -m figures.fig1 $* --tier $(TIER); exit $$status
+
 fig2: $(READY)  ## figure 2: SGD and PowerSGD on 13 layers, MNIST
-	@$(PY) sweep.py experiment=fig2 tier=$(TIER) launcher=local $(ARGS)
-	@$(PY) -m figures.fig2 --tier $(TIER)
+fig4: $(READY)  ## figure 4: which depths train, MNIST (hours)
+fig5: $(READY)  ## figure 5: best test accuracy by gamma and lr, CIFAR-10
+fig6: $(READY)  ## figure 6: train loss by gamma and lr, CIFAR-10
+fig7: $(READY)  ## figure 7: warm restarts, CIFAR-10
+fig2 fig4 fig5 fig6 fig7:
+	@$(SWEEP) experiment=$@; status=$$?; [ $$status = 2 ] || $(PY) -m figures.$@ --tier $(TIER); exit $$status
+
+fig3: $(READY)  ## figure 3: the amplification, computed
+	@$(PY) -m figures.fig3
+
+figures: fig1 fig2 fig3 fig4 fig5 fig6 fig7  ## all figures
 
 table1 table2 table3: $(READY)
 	@$(PY) -m figures.$@
@@ -51,6 +83,7 @@ theory: $(READY)  ## the four theorems and the proofs' remarks, tested numerical
 redraw: $(READY)  ## all figures from the tables in git, nothing trained
 	@$(PY) -m figures.fig2 --redraw
 	@$(PY) -m figures.fig2_caption --redraw
+	@$(PY) -m figures.fig3
 	@$(PY) -m theory redraw=true
 
 paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, one real step (no GPU)
@@ -68,6 +101,9 @@ test: $(READY)  ## the tests, minutes
 
 test-slow: $(READY)  ## the long tests
 	@$(PY) -m pytest -q -m slow
+
+test-slurm: $(READY)  ## launcher=slurm, with a SLURM started for it (needs slurm-wlm, munge, requirements-slurm.txt)
+	@POWERSGD_TEST_SLURM=1 $(PY) -m pytest -q -m slow tests/test_slurm.py
 
 lint: $(READY)  ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -1,10 +1,13 @@
 """Train all runs that an experiment asks for: `python sweep.py experiment=fig2 tier=smoke launcher=local`."""
 
 import sys
+from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 
 from training import cli
+from training.config import ConfigError
 
 cli.register()
 
@@ -12,22 +15,82 @@ cli.register()
 @hydra.main(config_path="configs", config_name="train", version_base="1.3")
 @cli.task
 def main(config) -> None:
-    from sweeps.plan import make_plan
+    from sweeps import cost, show
+    from sweeps.merge import merge
+    from sweeps.plan import Experiment
 
-    plan = make_plan(config)
-    missing = plan.missing()
-    print(plan.summary(), flush=True)
-    path = plan.write()
-    failures = []
-    if missing:
+    launcher = HydraConfig.get().launcher
+    given = list(HydraConfig.get().overrides.task)
+    if config.merge is not None:
+        print(*merge(Path(config.merge), Path(config.runs)), sep="\n")
+        return
+    if (config.plan or config.calibrate) and config.experiment is None and not config.grid:
+        plans = all_plans(given)
+    else:
+        experiment = Experiment(config, given)
+        plans = [experiment.plan()]
+    if config.calibrate:
+        jobs = [job for plan in plans if not isinstance(plan, str) for job in plan.jobs]
+        print(f"calibration {cost.calibrate(jobs, Path(config.results))}")
+    elif config.plan:
+        print(show.plan_table(plans, launcher))
+    elif config.status:
+        print(show.status_table(plans[0], launcher))
+        print(f"what the figures draw from: {plans[0].write()}")
+    else:
+        sweep(experiment, launcher, config)
+
+
+def sweep(experiment, launcher: dict, config) -> None:
+    """Train what is missing, round by round, until the protocol asks for nothing more."""
+    from sweeps import show
+
+    plan = experiment.plan()
+    print(show.summary(plan, launcher), flush=True)
+    hours, _ = show.machine_hours(plan, launcher)
+    if hours > config.budget:
+        raise ConfigError(
+            f"the plan needs up to {hours:,.0f} hours of this machine, budget={config.budget:g} allows less; choose "
+            f"tier=laptop or tier=smoke, or consent with budget={hours + 1:.0f}"
+        )
+    path, failed = plan.write(), {}
+    while jobs := [job for job in plan.missing() if job.run.name not in failed and wanted(job, config)]:
         from sweeps.launch import launch
 
-        failures = launch(missing)
-    for line in failures:
+        lines = launch(jobs, config.retry)
+        plan = experiment.plan()
+        path = plan.write()
+        unfinished = {job.run.name for job in plan.missing()} & {job.run.name for job in jobs}
+        failed |= {name: next((x for x in lines if x.startswith(name)), name) for name in sorted(unfinished)}
+        if plan.to_come or len(plan.jobs) > len(jobs):
+            print(show.summary(plan, launcher), flush=True)
+    for selection in plan.selections:
+        print(f"{selection.label}: {selection.reason}")
+    for line in failed.values():
         print(f"not finished: {line}", file=sys.stderr)
     print(f"{len(plan.jobs) - len(plan.missing())} of {len(plan.jobs)} runs finished; {path}")
-    if failures:
+    if failed:
         sys.exit(1)
+
+
+def wanted(job, config) -> bool:
+    return not config.only or job.label in config.only
+
+
+def all_plans(given: list[str]) -> list:
+    """The plan of every experiment that exists at the tier, and a line for each that does not."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from sweeps.plan import Experiment
+
+    loader, plans = GlobalHydra.instance().config_loader(), []
+    for name in sorted(path.stem for path in (cli.ROOT / "configs" / "experiment").glob("*.yaml")):
+        chosen = [*given, f"experiment={name}"]
+        try:
+            plans.append(Experiment(loader.load_sweep_config(HydraConfig.instance().cfg, chosen), chosen).plan())
+        except ConfigError as error:
+            plans.append(f"{name:14} not planned: {error}")
+    return plans
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """ImageNet from its usual folder tree: decoded and augmented in worker processes, normalised on the device."""
 
+import copy
 import io
 import os
 import signal
@@ -60,7 +61,8 @@ class ImageFolderDataset:
         try:
             chosen = torch.arange(len(labels)) if subset is None else balanced_subset(labels, subset, num_classes)
         except ValueError as error:
-            raise DataError(f"dataset.subset={subset}: {error}") from None
+            key = "subset" if train else "test_subset"
+            raise DataError(f"dataset.{key}={subset}: {error}") from None
         # One array of bytes: each worker would end up with its own copy of a list of a million strings.
         self.paths, self.labels = np.array(paths)[chosen.numpy()], labels[chosen]
         self.num_classes, self.size, self.workers = num_classes, size, workers
@@ -76,6 +78,12 @@ class ImageFolderDataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return 3, self.size, self.size
+
+    def select(self, indices: Tensor) -> "ImageFolderDataset":
+        """The same, but with these pictures only: int64 [n]."""
+        part = copy.copy(self)
+        part.paths, part.labels, part.broken = self.paths[indices.numpy()], self.labels[indices], {}
+        return part
 
     def epoch(self, seed: int, epoch: int, batch_size: int, start: int = 0) -> Batches:
         """Shuffled, augmented batches (float32 [b, 3, size, size], int64 [b]) of one epoch, from step `start` on."""

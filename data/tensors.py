@@ -89,10 +89,10 @@ class TensorDataset:
         return images.float().mul_(self.scale).add_(self.shift)
 
 
-def balanced_subset(labels: Tensor, size: int, num_classes: int) -> Tensor:
+def balanced_subset(labels: Tensor, size: int, num_classes: int, purpose: str = "subset") -> Tensor:
     """Indices of a fixed subset with equally many images of each class (up to one), in the original order.
 
-    labels: int64 [n]. Returns int64 [size]. Raises ValueError if the data set is too small for it.
+    labels: int64 [n]. Returns int64 [size]; each purpose has its own. Raises ValueError if the data set is too small.
     """
     if not 0 < size <= len(labels):
         raise ValueError(f"a subset of {size} images cannot be taken from {len(labels)}")
@@ -103,5 +103,18 @@ def balanced_subset(labels: Tensor, size: int, num_classes: int) -> Tensor:
         if len(members) < want:
             raise ValueError(f"class {label} has {len(members)} images, a balanced subset of {size} needs {want}")
         # The same images for every run: the subset is part of the data set, not of the seed.
-        chosen.append(members[torch.randperm(len(members), generator=generator(0, "subset", label))[:want]])
+        chosen.append(members[torch.randperm(len(members), generator=generator(0, purpose, label))[:want]])
     return torch.cat(chosen).sort().values
+
+
+def hold_out(labels: Tensor, size: int, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Indices of a fixed balanced choice of `size` images after those of all others, each in the original order.
+
+    Raises ValueError if the data set is too small for it.
+    """
+    if size >= len(labels):
+        raise ValueError(f"{size} images held out of {len(labels)} leave none to train on")
+    held = balanced_subset(labels, size, num_classes, "validation")
+    others = torch.ones(len(labels), dtype=torch.bool)
+    others[held] = False
+    return others.nonzero().flatten(), held

@@ -6,13 +6,11 @@ over the steps of each epoch: as the optimizer steps with it, so after the Power
     python -m figures.fig2 [--tier paper] [--results results] [--redraw]
 """
 
-import argparse
 import json
-from pathlib import Path
 
 from . import style
 from .claims import as_markdown, judge
-from .records import by_seed, collect, command, read_table, write_table
+from .records import by_seed, collect, command, options
 
 LABELS = {"sgd": "SGD", "powersgd": "PowerSGD"}
 PAPER_LINES = ((0.1124, "paper, SGD: 11.24 %"), (0.9891, "paper, PowerSGD: 98.91 %"))
@@ -30,20 +28,10 @@ Mean over {seeds} seeds; dead units are hidden units (of 12 x 256) that fire for
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tier", default="paper")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent.parent / "results")
-    parser.add_argument("--redraw", action="store_true", help="from the table that is there, not from the runs")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, "paper").parse_args()
     base = arguments.results / arguments.tier / "figure2"
-    if arguments.redraw:
-        rows = read_table(base.with_suffix(".csv"))
-        provenance = json.loads(base.with_suffix(".json").read_text())
-    else:
-        rows, provenance = collect(arguments.results, arguments.tier, "fig2")
-        write_table(base.with_suffix(".csv"), rows)
-        rows = read_table(base.with_suffix(".csv"))  # what git keeps is what is drawn
-        base.with_suffix(".json").write_text(json.dumps(provenance, indent=1) + "\n")
+    rows, provenance = collect(arguments.results, arguments.tier, "fig2", arguments.redraw)
+    base.with_suffix(".json").write_text(json.dumps(provenance, indent=1) + "\n")
     pictures = style.save(draw(rows, provenance), base)
     verdicts = judge(rows, "fig2")
     report = REPORT.format(
@@ -56,7 +44,7 @@ def main() -> None:
     for verdict in verdicts:
         print(f"{verdict.verdict}: {verdict.claim} ({verdict.evidence})")
     print("pictures", *pictures)
-    print(f"table    {base.with_suffix('.csv')}")
+    print(f"archive  {base.parent / 'archive' / 'fig2-epochs.csv'}")
     print(f"verdict  {base.with_suffix('.md')}")
 
 
@@ -82,8 +70,6 @@ def draw(rows: list[dict], provenance: dict):
         accuracy.annotate(text, (1, value), (1, value + 0.015), fontsize=7, color="#555555")
     accuracy.set(xlabel="epoch", ylabel="train accuracy (running)", ylim=(0, 1.08), title="(a) train accuracy")
     norm.set(xlabel="epoch", ylabel="1-norm of the first layer's gradient", yscale="log", title="(b) gradient norm")
-    for axes in (accuracy, norm):
-        axes.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(*accuracy.get_legend_handles_labels(), loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.03))
     figure.tight_layout(rect=(0, 0.09, 1, 1))
     style.stamp(figure, provenance)

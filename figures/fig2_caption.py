@@ -3,28 +3,19 @@
 python -m figures.fig2_caption [--tier paper] [--results results] [--redraw]
 """
 
-import argparse
-from pathlib import Path
-
-from .records import collect, command, read_table, write_table
+from .records import collect, command, options
 from .tables import markdown
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tier", default="paper")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent.parent / "results")
-    parser.add_argument("--redraw", action="store_true", help="from the table that is there, not from the runs")
-    arguments = parser.parse_args()
-    path = arguments.results / arguments.tier / "figure2_caption.csv"
-    if not arguments.redraw:
-        rows, _ = collect(arguments.results, arguments.tier, "fig2_caption")
-        write_table(path, rows)
+    arguments = options(__doc__, "paper").parse_args()
+    path = arguments.results / arguments.tier / "figure2_caption.md"
+    rows, _ = collect(arguments.results, arguments.tier, "fig2_caption", arguments.redraw)
     header = ["what", "lr", "gamma", "init", "best train accuracy of each seed", "ends"]
-    table = markdown(header, tried(read_table(path)))
-    path.with_suffix(".md").write_text(f"# Figure 2's caption, varied, tier {arguments.tier}\n\n{table}")
+    table = markdown(header, tried(rows))
+    path.write_text(f"# Figure 2's caption, varied, tier {arguments.tier}\n\n{table}")
     print(table)
-    print(f"table {path} {path.with_suffix('.md')}")
+    print(f"table {path}")
 
 
 def tried(rows: list[dict]) -> list[list[str]]:

@@ -1,79 +1,78 @@
-"""From the runs of a plan to the tidy table that git keeps, and its provenance."""
+"""From the runs of a plan to the tidy rows of its archive, and their provenance."""
 
-import csv
+import argparse
 import json
 import statistics
 import sys
 from pathlib import Path
 
-from training.run import Run, write_atomically
+from training import archive
+from training.archive import MISSING, write_table
 
-# What tells the runs of an experiment apart, besides label and seed.
-SETTINGS = {"optimizer": ("lr", "gamma"), "model": ("depth", "init")}
+__all__ = ["NoRecords", "best", "by_seed", "collect", "command", "options", "read_table", "select", "write_table"]
+
+AXES = ("initial_lr", "gamma", "depth")  # what a grid varies; with the runs that are missing
 
 
 class NoRecords(Exception):
     """There is nothing to draw; the message says what to run."""
 
 
-def collect(results: Path, tier: str, experiment: str) -> tuple[list[dict], dict]:
-    """The rows of all runs of an experiment's plan, an epoch each, and where they come from.
+def collect(results: Path, tier: str, experiment: str, redraw: bool = False) -> tuple[list[dict], dict]:
+    """The rows of all ended runs of an experiment, an epoch each, and where they come from.
 
-    A row has the grid entry's label, optimizer and settings, seed, the metrics of the epoch and the run's id. Runs
-    that have not ended contribute nothing and are counted as missing in the provenance. Raises NoRecords without
-    plan or ended runs.
+    Brings the archive up to date with the runs of the experiment's plan first, unless `redraw`. A row has the grid
+    entry's label and stage, the run's settings and seed, the metrics of the epoch and the run's id. Runs that have
+    not ended contribute nothing and are counted as missing in the provenance. Raises NoRecords without ended runs.
     """
+    folder = results / tier / "archive"
     path = results / tier / f"plan-{experiment}.json"
-    try:
-        plan = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise NoRecords(f"{path} is missing; run: python sweep.py experiment={experiment} tier={tier}") from None
-    rows, ended, missing = [], [], []
-    for entry in plan["runs"]:
-        run = Run(entry["folder"])
-        if not run.ended():
-            missing.append(run.name)
-            continue
-        ended.append(run)
-        settings = {"label": entry["label"], "optimizer": entry["optimizer"]["name"]}
-        settings |= {key: entry[part].get(key) for part, keys in SETTINGS.items() for key in keys}
-        rows += [settings | {"seed": entry["seed"]} | row | {"run": run.id} for row in run.rows()]
+    advice = f"run: python sweep.py experiment={experiment} tier={tier}"
+    changes = []
+    if not redraw:
+        try:
+            plan = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise NoRecords(f"{path} is missing; {advice}") from None
+        archive.export(plan, folder)
+        changes = plan["changes"]
+    runs, rows = archive.load(folder, experiment)
     if not rows:
-        raise NoRecords(f"no run of {path} has ended; run: python sweep.py experiment={experiment} tier={tier}")
-    return rows, provenance(plan, ended, missing)
+        raise NoRecords(f"no run of {experiment} at tier {tier} has ended; {advice}")
+    return rows, provenance(experiment, tier, changes, runs)
 
 
-def provenance(plan: dict, ended: list[Run], missing: list[str]) -> dict:
+def provenance(experiment: str, tier: str, changes: list[str], runs: list[dict]) -> dict:
     """What a figure is made of: tier, seeds, runs, and every environment that trained some of them."""
-    statuses = [run.status() for run in ended]
-    environments = [dict(pair) for pair in sorted({tuple(sorted(s["environment"].items())) for s in statuses}, key=str)]
+    ended = [run for run in runs if run["state"] != MISSING]
+    reported = [run for run in runs if run["stage"] == "report"] or runs  # seeds that selected are not shown
+    environments = {json.dumps(run["environment"], sort_keys=True): run["environment"] for run in ended}
     return {
-        "experiment": plan["experiment"],
-        "tier": plan["tier"],
-        "changes": plan["changes"],
-        "seeds": sorted({entry["seed"] for entry in plan["runs"]}),
+        "experiment": experiment,
+        "tier": tier,
+        "changes": changes,
+        "seeds": sorted({run["seed"] for run in reported}),
         "runs": len(ended),
-        "missing": missing,
-        "states": {state: sum(s["state"] == state for s in statuses) for state in ("finished", "diverged")},
-        "training_seconds": round(sum(s["seconds"] for s in statuses), 1),
-        "seconds_per_run": round(statistics.mean(s["seconds"] for s in statuses), 1),
-        "environments": environments,
-        "environment_changed_while_training": sum(bool(s["environment_changes"]) for s in statuses),
+        "missing": [named(run) for run in runs if run["state"] == MISSING],
+        "axes": {key: sorted({run[key] for run in runs if run[key] is not None}) for key in AXES},
+        "states": {state: sum(run["state"] == state for run in ended) for state in ("finished", "diverged")},
+        "training_seconds": round(sum(run["seconds"] for run in ended), 1),
+        "seconds_per_run": round(statistics.mean(run["seconds"] for run in ended), 1),
+        "environments": [environments[key] for key in sorted(environments)],
+        "environment_changed_while_training": sum(bool(run["environment_changes"]) for run in ended),
     }
 
 
-def write_table(path: Path, rows: list[dict]) -> None:
-    """CSV with six significant digits, the columns of the first row, "" for None."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [list(rows[0])] + [[_cell(row.get(key)) for key in rows[0]] for row in rows]
-    write_atomically(path, "".join(",".join(line) + "\n" for line in lines).encode())
+def named(run: dict) -> str:
+    parts = [run["label"], f"lr {run['initial_lr']:g}"]
+    parts += [f"{key} {run[key]:g}" for key in ("gamma", "depth") if run[key] is not None]
+    return ", ".join([*parts, f"seed {run['seed']}"])
 
 
 def read_table(path: Path) -> list[dict]:
-    """The rows of a table written by write_table, numbers as numbers."""
+    """The rows of a table written by write_table, numbers as numbers. Raises NoRecords where there is none."""
     try:
-        with open(path, newline="") as file:
-            return [{key: _parsed(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
+        return archive.read_table(path)
     except FileNotFoundError:
         raise NoRecords(f"{path} is missing; nothing can be redrawn from it") from None
 
@@ -81,6 +80,14 @@ def read_table(path: Path) -> list[dict]:
 def select(rows: list[dict], **wanted) -> list[dict]:
     """The rows whose columns have these values."""
     return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def best(rows: list[dict], column: str, of=max) -> list[float]:
+    """The best value of each run, over its epochs."""
+    runs: dict[str, list[float]] = {}
+    for row in rows:
+        runs.setdefault(row["run"], []).append(row[column])
+    return [of(values) for values in runs.values()]
 
 
 def by_seed(rows: list[dict], column: str) -> dict[int, list[float]]:
@@ -91,6 +98,15 @@ def by_seed(rows: list[dict], column: str) -> dict[int, list[float]]:
     return {seed: [value for _, value in sorted(values.items())] for seed, values in sorted(series.items())}
 
 
+def options(doc: str, tier: str) -> argparse.ArgumentParser:
+    """The parser of a figure's program; tier is its default."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--tier", default=tier)
+    parser.add_argument("--results", type=Path, default=Path(__file__).resolve().parent.parent / "results")
+    parser.add_argument("--redraw", action="store_true", help="from the archive that is there, not from the runs")
+    return parser
+
+
 def command(draw) -> None:
     """Run a figure's `draw(arguments)` as a program; nothing to draw is one line and exit status 2."""
     try:
@@ -98,17 +114,3 @@ def command(draw) -> None:
     except NoRecords as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _cell(value) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _parsed(key: str, text: str):
-    if text == "":
-        return None
-    if key in ("label", "optimizer", "init", "run"):
-        return text
-    return int(text) if key in ("depth", "seed", "epoch") else float(text)

@@ -6,6 +6,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 
 from .statistics import curve_interval
 
@@ -28,6 +29,11 @@ plt.rcParams.update(
 )
 
 
+def nth(index: int) -> tuple[str, str]:
+    """Colour and dash of the n-th curve of a picture, together distinct for the first 28."""
+    return COLOURS[index % len(COLOURS)], DASHES[(index + index // len(COLOURS)) % len(DASHES)]
+
+
 def curves(axes, series: list[list[float]], label: str, colour: str, dash: str = "-") -> None:
     """Mean over seeds with its 95 % interval, the single runs faint behind it. Epochs count from 1."""
     for values in series:
@@ -35,7 +41,32 @@ def curves(axes, series: list[list[float]], label: str, colour: str, dash: str =
     summary = curve_interval(series)
     epochs = range(1, len(summary) + 1)
     axes.fill_between(epochs, summary[:, 1], summary[:, 2], color=colour, alpha=0.15, linewidth=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.plot(epochs, summary[:, 0], dash, color=colour, linewidth=1.8, label=label)
+
+
+def listed(axes) -> list:
+    """What plt.subplots returned, as a list."""
+    return list(np.ravel(axes))
+
+
+def heatmap(axes, values: list[list[float | None]], low: float, high: float, shown) -> None:
+    """A cell for each value [rows, columns], dark for high; `shown(value)` is written in it. None is hatched."""
+    data = np.array([[np.nan if value is None else value for value in line] for line in values], dtype=float)
+    # Cells with edges, not an image: an SVG image would be a bitmap.
+    axes.pcolormesh(np.ma.masked_invalid(data), cmap="Blues", vmin=low, vmax=high, edgecolors="#bbbbbb", linewidth=0.5)
+    for (row, column), value in np.ndenumerate(data):
+        if np.isnan(value):
+            box = plt.Rectangle((column, row), 1, 1, fill=False, hatch="///", edgecolor="#aaaaaa", linewidth=0)
+            axes.add_patch(box)
+        else:
+            dark = value > (low + high) / 2
+            axes.text(column + 0.5, row + 0.5, shown(value), ha="center", va="center", fontsize=7,
+                      color="white" if dark else "black")  # fmt: skip
+    axes.grid(False)
+    axes.set_xticks(np.arange(data.shape[1]) + 0.5)
+    axes.set_yticks(np.arange(data.shape[0]) + 0.5)
+    axes.tick_params(length=0)
 
 
 def stamp(figure, provenance: dict) -> None:

@@ -30,7 +30,7 @@ def main() -> None:
     with initialize_config_dir(str(cli.ROOT / "configs"), version_base="1.3"):
         for experiment in experiments:
             base = cli.plain(compose("train", [f"experiment={experiment}"]))
-            for label, groups, axes in grid_entries(base):
+            for label, groups, axes, _ in grid_entries(base):
                 overrides = [f"{group}={option}" for group, option in groups.items()]
                 config = cli.typed(compose("train", [f"experiment={experiment}", *overrides, "wandb.mode=disabled"]))
                 for key, values in axes.items():

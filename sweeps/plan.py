@@ -1,39 +1,83 @@
-"""From an experiment's grid to the list of its runs, and what of them is done."""
+"""From an experiment's question to the list of its runs, as far as what is on disk determines it.
 
-import copy
+Nothing is remembered between commands: every plan replays the protocol from the runs' own records.
+"""
+
 import itertools
 import json
-import statistics
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from training import cli
+from data import SIZES
+from training import archive, cli
 from training.config import OPERATIONAL, ConfigError, validate
-from training.run import Run, write_atomically
+from training.run import ENDED, Run, write_atomically
+
+from . import protocol
 
 # What a command may change without changing what the experiment asks.
-NEUTRAL = (OPERATIONAL - {"seeds", "grid", "source"}) | {"launcher"}
-
-COLUMNS = ("optimizer", "model", "seed")  # of a run's config, for figures to tell the runs apart
+NEUTRAL = (OPERATIONAL - {"seeds", "grid", "source", "protocol"}) | {"launcher"}
 
 TIERS = ("paper", "laptop", "smoke")
 
 
 @dataclass
 class Job:
-    """One run of a plan: its grid entry, its resolved config, and the command line that composes it again."""
+    """One run of a plan: its grid entry and stage, its resolved config, the command line that composes it again."""
 
     label: str
+    stage: str  # grid, refine or report
+    setting: tuple  # (path, value) pairs of the entry's axes
     config: dict
     overrides: list[str]
+    archived: list[dict] | None = None  # its rows, if it counts as done by the archive
 
-    @property
+    @cached_property
     def run(self) -> Run:
         return Run.of(self.config)
+
+    @cached_property
+    def status(self) -> dict:
+        """What status.json said when it was first asked for; see Plan, which is made anew for a new look."""
+        return self.run.status()
+
+    @cached_property
+    def done(self) -> bool:
+        return self.archived is not None or (self.status.get("state") in ENDED and self.run.ended())
+
+    def rows(self) -> list[dict]:
+        return self.run.rows() if self.archived is None else self.archived
+
+    def manifest(self) -> dict:
+        """What figures/ need to know of the run."""
+        config = self.config
+        return {
+            "folder": str(self.run.folder.resolve()),
+            "label": self.label,
+            "stage": self.stage,
+            "dataset": config["dataset"]["name"],
+            "model": config["model"],
+            "optimizer": config["optimizer"],
+            "schedule": config["schedule"]["name"],
+            "epochs": config["epochs"],
+            "seed": config["seed"],
+        }
+
+
+@dataclass
+class Selection:
+    """What the protocol chose for a grid entry, and from what."""
+
+    label: str
+    chosen: protocol.Score
+    reason: str
+    scores: list[protocol.Score]
 
 
 @dataclass
@@ -43,24 +87,15 @@ class Plan:
     results: Path
     jobs: list[Job]
     changes: list[str]  # overrides that make it custom
+    selections: list[Selection] = field(default_factory=list)
+    to_come: int = 0  # runs of stages that wait for others, as far as they can be counted
 
     @property
     def path(self) -> Path:
         return self.results / self.label / f"plan-{self.experiment}.json"
 
     def missing(self) -> list[Job]:
-        return [job for job in self.jobs if not job.run.ended()]
-
-    def summary(self) -> str:
-        """The plan in a line: how many runs, how many are done, and what the rest will cost if that is known."""
-        missing = self.missing()
-        epochs = sum(job.config["epochs"] for job in missing)
-        text = f"{self.experiment}, tier {self.label}: {len(self.jobs)} runs, {len(self.jobs) - len(missing)} done"
-        measured = [row["seconds"] for job in self.jobs for row in job.run.rows()]
-        if missing and measured:
-            minutes = epochs * statistics.mean(measured) / 60
-            return f"{text}, {epochs} epochs to train, about {minutes:.0f} minutes of a core"
-        return f"{text}, {epochs} epochs to train" if missing else text
+        return [job for job in self.jobs if not job.done]
 
     def write(self) -> Path:
         """Write down which runs the figure is made of, for figures/ to read."""
@@ -68,70 +103,200 @@ class Plan:
             "experiment": self.experiment,
             "tier": self.label,
             "changes": self.changes,
-            "runs": [
-                {"folder": str(job.run.folder.resolve()), "label": job.label} | {k: job.config[k] for k in COLUMNS}
-                for job in self.jobs
-            ],
+            "runs": [job.manifest() for job in self.jobs],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, (json.dumps(content, indent=1) + "\n").encode())
+        if self.selections:
+            table = self.path.with_name(f"selection-{self.experiment}.csv")
+            archive.write_table(table, selection_rows(self.selections))
         return self.path
 
 
+class Experiment:
+    """The composed experiment. Composing takes 0.1 s, so it is done once a grid entry; points differ in values only.
+
+    config: as Hydra composed it from the command line `given`. Called under @hydra.main. Raises ConfigError if
+    there is no grid or a point is out of range.
+    """
+
+    def __init__(self, config: DictConfig, given: list[str]):
+        self.base = cli.plain(config)
+        self.protocol = self.base["protocol"]
+        hydra, loader = HydraConfig.instance().cfg, GlobalHydra.instance().config_loader()
+        self.entries = []
+        for label, groups, axes, settings_of in grid_entries(self.base):
+            chosen = [*given, *(f"{group}={option}" for group, option in groups.items())]
+            composed = cli.plain(loader.load_sweep_config(hydra, chosen))
+            self.entries.append(Entry(label, composed, chosen, axes, settings_of))
+        labels = {entry.label for entry in self.entries}
+        for label in self.base["only"]:
+            if label not in labels:
+                raise ConfigError(f"only={label}: not an entry of the grid; choose from {', '.join(sorted(labels))}")
+        both = set(self.protocol["seeds"]) & set(self.base["seeds"])
+        if self.protocol["tune"] and both:
+            raise ConfigError(f"protocol.seeds={min(both)}: a seed that selects cannot be one of `seeds`, that report")
+        self.changes = [text for text in given if not _neutral(text.lstrip("+~").split("=")[0])]
+        self.label = "custom" if self.changes else self.base["tier"]
+        self.name = self.base["experiment"] or "sweep"
+        self.results = Path(self.base["results"])
+        self.archived = archive.rows_by_run(self.results / self.label) if self.base["archive"] else {}
+
+    def plan(self) -> Plan:
+        """All runs that are known by now, from what is on disk."""
+        jobs, selections, to_come = [], {}, 0
+        for entry in self.entries:
+            if not self.protocol["tune"]:
+                jobs += self._jobs(entry, entry.settings(), self.base["seeds"], "grid")
+                continue
+            if entry.settings_of is None:
+                tuned, selection = self._tune(entry)
+                jobs += tuned
+                selections[entry.label] = selection
+            selection = selections[entry.settings_of or entry.label]
+            if selection is None:
+                to_come += len(self.base["seeds"])
+            else:
+                jobs += self._jobs(entry, [selection.chosen.setting], self.base["seeds"], "report")
+        found = [selection for selection in selections.values() if selection]
+        return Plan(self.name, self.label, self.results, jobs, self.changes, found, to_come)
+
+    def _tune(self, entry: "Entry") -> tuple[list[Job], Selection | None]:
+        """The selecting runs so far, and what they chose if none of them is missing."""
+        stage, tried, jobs, best = "grid", entry.settings(), [], None
+        new = tried
+        while True:
+            jobs += self._jobs(entry, new, self.protocol["seeds"], stage)
+            if not all(job.done for job in jobs):
+                return jobs, None
+            scores = self._scores(jobs, tried)
+            last, (best, reason) = best, protocol.choose(scores, self.protocol["similar"])
+            refined = entry.label in self.protocol["refine"] and best != last
+            settings = dict(best.setting)
+            if not refined or "optimizer.lr" not in settings:
+                return jobs, Selection(entry.label, best, reason, scores)
+            proposed = protocol.refine([dict(setting)["optimizer.lr"] for setting in tried], settings["optimizer.lr"])
+            new = [tuple((settings | {"optimizer.lr": lr}).items()) for lr in proposed]
+            if not new:
+                return jobs, Selection(entry.label, best, reason, scores)
+            stage, tried = "refine", [*tried, *new]
+
+    def _scores(self, jobs: list[Job], tried: list[tuple]) -> list[protocol.Score]:
+        column = "validation_acc" if self.protocol["select_on"] == "validation" else "test_acc"
+        runs: dict[tuple, list] = {setting: [] for setting in tried}
+        for job in jobs:
+            runs[job.setting].append([row[column] for row in job.rows()])
+        return [protocol.score(setting, accuracies, self.protocol["reach"]) for setting, accuracies in runs.items()]
+
+    def _jobs(self, entry: "Entry", settings: list[tuple], seeds: list[int], stage: str) -> list[Job]:
+        fixed = {}
+        if stage != "report" and self.protocol["tune"] and self.protocol["select_on"] == "validation":
+            dataset = entry.composed["dataset"]
+            images = dataset["subset"] or SIZES[dataset["name"]][0]
+            fixed = {"dataset.validation": min(self.protocol["validation"], images // 10)}
+        jobs = []
+        for seed, setting in itertools.product(seeds, settings):
+            values = fixed | dict(setting)
+            overrides = [*entry.chosen, *(f"{path}={value}" for path, value in values.items()), f"seed={seed}"]
+            job = Job(entry.label, stage, setting, entry.point(values, seed), overrides)
+            if self.archived and not job.run.ended():
+                job.archived = self.archived.get(job.run.id)
+            jobs.append(job)
+        return jobs
+
+
+@dataclass
+class Entry:
+    """One entry of a grid, composed: its axes, by the path of the setting that they vary."""
+
+    label: str
+    composed: dict
+    chosen: list[str]
+    axes: dict[str, list]
+    settings_of: str | None  # the entry whose chosen settings it takes
+
+    def settings(self) -> list[tuple]:
+        return [tuple(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())]
+
+    def point(self, values: dict, seed: int) -> dict:
+        """The config of one run; shares with the composed one what it does not change."""
+        point = self.composed | {"seed": seed}
+        for path, value in values.items():
+            section, key = path.split(".")
+            if key not in point.get(section, {}):
+                raise ConfigError(f"grid.{self.label}: there is no setting {path}")
+            point[section] = point[section] | {key: value}
+        validate(point)
+        return point
+
+
+def _neutral(key: str) -> bool:
+    return key in NEUTRAL or key.split(".")[0] in NEUTRAL
+
+
 def make_plan(config: DictConfig) -> Plan:
-    """The runs of the composed experiment: every point of each grid entry, for every seed.
+    """The plan of the experiment that the present command composed."""
+    return Experiment(config, list(HydraConfig.get().overrides.task)).plan()
+
+
+def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list], str | None]]:
+    """(label, chosen groups, axes by path, settings_of) of each entry of the tier's grid, or else of the paper's.
 
     An entry is named after its optimizer, or says `optimizer: name`; it may choose any other group the same way
     (`schedule: warm_restarts`). Its lists are the axes: `lr` and other settings of the optimizer, or paths such
-    as `model.depth`. Called under @hydra.main. Raises ConfigError if there is no grid or a point is out of range.
-    """
-    base = cli.plain(config)
-    hydra = HydraConfig.instance().cfg
-    given = list(hydra.hydra.overrides.task)
-    loader = GlobalHydra.instance().config_loader()
-    jobs = []
-    for label, groups, axes in grid_entries(base):
-        # Composing takes 0.1 s, so it is done once an entry; the points differ in plain values only.
-        chosen = [*given, *(f"{group}={option}" for group, option in groups.items())]
-        composed = cli.plain(loader.load_sweep_config(hydra, chosen))
-        for seed, *values in itertools.product(base["seeds"], *axes.values()):
-            point = copy.deepcopy(composed) | {"seed": seed}
-            settings = dict(zip(axes, values, strict=True))
-            for path, value in settings.items():
-                _set(point, path, value, f"grid.{label}")
-            validate(point)
-            overrides = [f"{path}={value}" for path, value in settings.items()]
-            jobs.append(Job(label, point, [*chosen, *overrides, f"seed={seed}"]))
-    changes = [text for text in given if text.lstrip("+~").split("=")[0].split(".")[0] not in NEUTRAL]
-    label = "custom" if changes else base["tier"]
-    return Plan(base["experiment"] or "sweep", label, Path(base["results"]), jobs, changes)
-
-
-def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list]]]:
-    """(label, chosen groups, axes by path) of each entry of the tier's grid, or of the paper's where it has none.
-
-    In the smoke tier an axis keeps two points.
+    as `model.depth`. `settings_of: sgdm` takes what the protocol chose for that entry. In the smoke tier an axis
+    keeps two points.
     """
     unknown = [key for key in config["grid"] if key not in TIERS]
     if unknown:
         raise ConfigError(f"grid.{unknown[0]}: a grid belongs to a tier, {' '.join(TIERS)}: grid.paper.{unknown[0]}")
     grid = config["grid"].get(config["tier"]) or config["grid"].get("paper")
     if not grid:
-        raise ConfigError("nothing to sweep: choose experiment=..., or give 'grid={paper: {sgd: {lr: [0.1]}}}'")
-    entries = []
+        raise ConfigError("nothing to sweep: choose experiment=..., or give '+grid.paper.sgd.lr=[0.1,0.01]'")
+    entries, before = [], []
     for label, entry in grid.items():
-        groups = {"optimizer": label} | {key: value for key, value in entry.items() if isinstance(value, str)}
+        settings_of = entry.get("settings_of")
+        if settings_of is not None and (settings_of not in before or not config["protocol"]["tune"]):
+            raise ConfigError(f"grid.{label}.settings_of={settings_of}: name an entry above it, in a tuned experiment")
+        before.append(label)
+        groups = {key: value for key, value in entry.items() if isinstance(value, str) and key != "settings_of"}
         axes = {
             key if "." in key else f"optimizer.{key}": values[:2] if config["tier"] == "smoke" else values
             for key, values in entry.items()
             if isinstance(values, list)
         }
-        entries.append((label, groups, axes))
+        entries.append((label, {"optimizer": label} | groups, axes, settings_of))
     return entries
 
 
-def _set(config: dict, path: str, value, where: str) -> None:
-    section, key = path.split(".")
-    if key not in config.get(section, {}):
-        raise ConfigError(f"{where}: there is no setting {path}")
-    config[section][key] = value
+def selection_rows(selections: list[Selection]) -> list[dict]:
+    """A row for every setting that took part in a selection."""
+    rows = []
+    for selection in selections:
+        for score in selection.scores:
+            chosen = score == selection.chosen
+            rows.append({
+                "label": selection.label,
+                "setting": protocol.spelled(score.setting),
+                "best_accuracy": score.accuracy,
+                "epochs_to_reach": score.epochs,
+                "chosen": "yes" if chosen else "",
+                "reason": selection.reason if chosen else "",
+            })  # fmt: skip
+    return rows
+
+
+def counts(jobs: list[Job]) -> Counter:
+    """How many jobs are finished, diverged, running, stopped, failed, waiting, or done by the archive."""
+    return Counter(state(job) for job in jobs)
+
+
+def state(job: Job) -> str:
+    if job.archived is not None:
+        return "archived"
+    status = job.status.get("state", "waiting")
+    if status in ENDED:
+        return status if job.done else "stopped"
+    if status == "running":
+        return "running" if job.run.busy() else "stopped"
+    return status

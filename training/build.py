@@ -3,18 +3,18 @@
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, MultiStepLR
 
 from data import cifar, mnist, synthetic
 from data.augment import crop_flip, draw_crop_flip
 from data.errors import DataError
 from data.imagenet import ImageFolderDataset
-from data.tensors import TensorDataset, balanced_subset
+from data.tensors import TensorDataset, balanced_subset, hold_out
 from models import MODELS
 from optimizers import PowerSGD
 
-from .config import Config, ConfigError
+from .config import Config, ConfigError, Dataset
 from .distributed import World
 
 AUGMENT = {"none": (None, None), "crop_flip": (crop_flip, draw_crop_flip)}
@@ -31,6 +31,12 @@ OPTIMIZERS = {
 
 def build_data(config: Config, device: torch.device, world: World = World()):  # noqa: B008
     """The training and the test set on the device, of which this process serves its share."""
+    train_set, _, test_set = build_splits(config, device, world)
+    return train_set, test_set
+
+
+def build_splits(config: Config, device: torch.device, world: World = World()):  # noqa: B008
+    """Training, validation and test set, as build_data; the second is None if nothing is held out of the first."""
     spec = config.dataset
     options = {"mean": spec.mean, "std": spec.std, "device": device, "shard": (world.rank, world.size)}
     options["num_classes"] = spec.num_classes
@@ -38,17 +44,39 @@ def build_data(config: Config, device: torch.device, world: World = World()):  #
         root = Path(config.data_dir) / spec.folder
         options |= {"workers": spec.workers, "on_error": spec.on_error, "size": spec.image_shape[-1]}
         train_set = ImageFolderDataset(root, train=True, subset=spec.subset, **options)
-        return train_set, ImageFolderDataset(root, train=False, **options)
-    images, labels = _load(config, train=True)
-    if spec.subset is not None:
-        try:
-            chosen = balanced_subset(labels, spec.subset, spec.num_classes)
-        except ValueError as error:
-            raise DataError(f"dataset.subset={spec.subset}: {error}") from None
-        images, labels = images[chosen], labels[chosen]
+        test_set = ImageFolderDataset(root, train=False, subset=spec.test_subset, **options)
+        if not spec.validation:
+            return train_set, None, test_set
+        others, held = _hold_out(train_set.labels, spec)
+        return train_set.select(others), train_set.select(held), test_set
+    images, labels = _subset(*_load(config, train=True), spec, "subset")
+    validation_set = None
+    if spec.validation:
+        others, held = _hold_out(labels, spec)
+        validation_set = TensorDataset(images[held], labels[held], **options)
+        images, labels = images[others], labels[others]
     augment, draw = AUGMENT[spec.augment]
     train_set = TensorDataset(images, labels, augment=augment, draw=draw, **options)
-    return train_set, TensorDataset(*_load(config, train=False), **options)
+    test = _subset(*_load(config, train=False), spec, "test_subset")
+    return train_set, validation_set, TensorDataset(*test, **options)
+
+
+def _subset(images: Tensor, labels: Tensor, spec: Dataset, key: str) -> tuple[Tensor, Tensor]:
+    size = getattr(spec, key)
+    if size is None:
+        return images, labels
+    try:
+        chosen = balanced_subset(labels, size, spec.num_classes)
+    except ValueError as error:
+        raise DataError(f"dataset.{key}={size}: {error}") from None
+    return images[chosen], labels[chosen]
+
+
+def _hold_out(labels: Tensor, spec: Dataset) -> tuple[Tensor, Tensor]:
+    try:
+        return hold_out(labels, spec.validation, spec.num_classes)
+    except ValueError as error:
+        raise DataError(f"dataset.validation={spec.validation}: {error}") from None
 
 
 def _load(config: Config, train: bool):

@@ -7,6 +7,7 @@ POWERSGD_TRACEBACK=1 shows the traceback of an error instead of its line.
 import argparse
 import difflib
 import functools
+import importlib.util
 import os
 import signal
 import sys
@@ -145,6 +146,8 @@ def run(main) -> None:
         group, _, option = argument.partition("=")
         if option == "null" and (ROOT / "configs" / group).is_dir():
             leave(ConfigError(f"{argument}: choose one of the options in configs/{group}/"))
+    if "launcher=slurm" in sys.argv and not importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
+        leave(ConfigError("launcher=slurm needs a plug-in of Hydra: pip install -r requirements-slurm.txt"))
     try:
         main()
     except KeyboardInterrupt:

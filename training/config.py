@@ -31,6 +31,8 @@ class Dataset:
     std: list[float]
     augment: str  # none crop_flip resized_crop_flip
     subset: int | None = None  # this many training images, balanced over the classes; null = all
+    test_subset: int | None = None  # this many test images, balanced over the classes; null = all
+    validation: int = 0  # of the training images, so many are held out and evaluated; balanced over the classes
     verify: bool = True  # false: accept files whose checksums differ from the original archive's
     folder: str = ""  # of an image tree, below data_dir
     on_error: str = "fail"  # a broken JPEG: fail or skip
@@ -158,6 +160,19 @@ class Stop:
 
 
 @dataclass
+class Protocol:
+    """Section 4.1: how sweep.py chooses a setting of each grid entry; sweeps/protocol.py."""
+
+    tune: bool = False  # false: train the grid and choose nothing
+    select_on: str = "test"  # the paper's way; or validation
+    seeds: list[int] = field(default_factory=lambda: [100])  # train the grid, and select
+    refine: list[str] = field(default_factory=list)  # grid entries whose lr is refined
+    similar: float = 0.001  # accuracies this close are similar, and the faster setting wins
+    reach: float = 0.95  # "faster" is fewer epochs to this share of the final accuracy
+    validation: int = 5000  # images held out under select_on=validation, at most a tenth of the training set
+
+
+@dataclass
 class Wandb:
     mode: str = "auto"
     project: str = "powersgd"
@@ -178,6 +193,7 @@ class Config:
     batch_statistics: int | None = None  # images in one BatchNorm statistic; null = the batch. Set, not chosen
     stop: Stop = field(default_factory=Stop)
     evaluate_train: bool = False
+    layer_norms: bool = False  # an MLP's amplification by the Powerball function, layer by layer
     format: int = FORMAT
 
     # What it is for, where and how it runs: these do not.
@@ -187,6 +203,15 @@ class Config:
     refused: str | None = None  # why this experiment does not exist at this tier
     seeds: list[int] = field(default_factory=list)
     grid: dict[str, Any] = field(default_factory=dict)
+    protocol: Protocol = field(default_factory=Protocol)
+    only: list[str] = field(default_factory=list)
+    plan: bool = False
+    status: bool = False
+    calibrate: bool = False
+    merge: str | None = None
+    archive: bool = False
+    budget: float = 12.0
+    retry: bool = False
     device: str = "auto"
     threads: int = 1
     accumulate: int = 1
@@ -203,14 +228,17 @@ class Config:
 
 
 OPERATIONAL = {
-    "experiment", "tier", "source", "refused", "seeds", "grid", "device", "threads", "accumulate", "channels_last",
+    "experiment", "tier", "source", "refused", "seeds", "grid", "protocol", "only", "plan", "status", "calibrate",
+    "merge", "archive", "budget", "retry", "device", "threads", "accumulate", "channels_last",
     "compile", "deterministic", "sync_batchnorm", "results", "runs", "data_dir", "checkpoint_seconds", "wandb",
     "progress", "model.summary", "dataset.verify", "dataset.workers",
 }  # fmt: skip
 
 # A key added later -> what runs did before it existed. Left out of the identity while it has that value, so
 # that the runs made before keep theirs. Lines are only ever added.
-BEFORE: dict[str, Any] = {"dataset.folder": ""}
+BEFORE: dict[str, Any] = {
+    "dataset.folder": "", "dataset.validation": 0, "dataset.test_subset": None, "layer_norms": False,
+}  # fmt: skip
 
 
 def identity(config: dict) -> str:
@@ -218,7 +246,8 @@ def identity(config: dict) -> str:
 
     Not touched by the order of keys, the spelling of a number, nor by where and how the run takes place.
     """
-    science = {key: value for key, value in _flat(config).items() if not _operational(key)}
+    whole = {key: value for key, value in config.items() if key not in OPERATIONAL}
+    science = {key: value for key, value in _flat(whole).items() if key not in OPERATIONAL}
     science = {key: value for key, value in science.items() if key not in BEFORE or BEFORE[key] != value}
     text = json.dumps(science, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -231,10 +260,6 @@ def run_name(config: dict) -> str:
     parts += [optimizer["name"], f"lr{_number(optimizer['lr']):g}"]
     parts += [f"gamma{_number(optimizer['gamma']):g}"] if "gamma" in optimizer else []
     return "-".join([*parts, f"seed{config['seed']}", identity(config)])
-
-
-def _operational(key: str) -> bool:
-    return key in OPERATIONAL or key.split(".")[0] in OPERATIONAL
 
 
 def _flat(value, prefix: str = "") -> dict[str, Any]:
@@ -274,9 +299,21 @@ def validate(config: dict) -> None:
     _whole(config, "batch_size", 1)
     _whole(config, "threads", 1)
     _whole(config, "seed", 0)
+    for key in ("dataset.subset", "dataset.test_subset"):
+        if _get(config, key) is not None and _get(config, key) < 1:
+            raise ConfigError(f"{key}={_get(config, key)}: at least 1 image, or null for all")
     subset = _get(config, "dataset.subset")
-    if subset is not None and subset < 1:
-        raise ConfigError(f"dataset.subset={subset}: at least 1 image, or null for all")
+    _whole(config, "dataset.validation", 0)
+    validation = _get(config, "dataset.validation")
+    if subset is not None and validation >= subset:
+        raise ConfigError(f"dataset.validation={validation}: must be below dataset.subset={subset}")
+    if config["layer_norms"] and config["model"]["name"] != "mlp":
+        raise ConfigError(f"layer_norms=true: only model=mlp has them, not {config['model']['name']}")
+    _one_of(config, "protocol.select_on", ("test", "validation"))
+    _range(config, "protocol.similar", lambda similar: similar >= 0, "at least 0")
+    _range(config, "protocol.reach", lambda reach: 0 < reach <= 1, "in (0, 1]")
+    _whole(config, "protocol.validation", 1)
+    _range(config, "budget", lambda hours: hours >= 0, "at least 0 hours")
     success = _get(config, "stop.success")
     if success is not None and not 0 < success <= 1:
         raise ConfigError(f"stop.success={success}: an accuracy in (0, 1], or null")

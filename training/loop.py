@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from . import checkpoint
-from .build import build_data
+from .build import build_splits
 from .config import Config
 from .device import choose_device, configure, environment
 from .distributed import World
@@ -30,7 +30,7 @@ def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...
     configure(config, device)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        train_set, test_set = build_data(config, device, world)
+        train_set, validation_set, test_set = build_splits(config, device, world)
     with world.connected(device), StopRequest() as stop:
         trainer = Trainer(config, device, len(train_set), world)
         record = Recorder(config, run, trainer)
@@ -50,11 +50,13 @@ def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...
             sums = world.sum(trainer.sums).tolist()  # waits for the device, so the clock stops after it
             trainer.seconds = time.perf_counter() - started
             test = trainer.evaluate(test_set)
-            row = trainer.end_epoch(sums, test, trainer.evaluate(train_set) if config.evaluate_train else None)
+            validation = trainer.evaluate(validation_set) if validation_set else None
+            train = trainer.evaluate(train_set) if config.evaluate_train else None
+            row = trainer.end_epoch(sums, test, train, validation)
             for observe in observers:
                 observe(row)
             record.save(row)
-            record.note_broken(train_set, test_set)
+            record.note_broken(train_set, validation_set, test_set)
             stop.requested = world.agree(stop.requested, device)
             if not ending(config, trainer.history):
                 stop.check()

@@ -71,7 +71,15 @@ class Run:
     def ended(self) -> bool:
         """Whether the run is finished or diverged and its records agree with that."""
         status = self.status()
-        return status.get("state") in ENDED and len(self.rows()) == status.get("epoch")
+        return status.get("state") in ENDED and self._metrics().count("\n") - 1 == status.get("epoch")
+
+    def busy(self) -> bool:
+        """Whether a process holds the lock at this moment."""
+        try:
+            with self.locked():
+                return False
+        except RunBusy:
+            return True
 
     # Writing
 

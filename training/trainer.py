@@ -19,6 +19,7 @@ from .device import first_weight
 from .distributed import World
 
 EVALUATION_VALUES = 1000 * 3 * 32 * 32  # numbers in a batch of evaluation: 1000 CIFAR images, 20 of ImageNet
+SUMS, LAYER_SUMS = 6, 4  # numbers that an epoch sums up, and those for each layer
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -49,8 +50,10 @@ class Trainer:
         self.history: list[dict] = []
         # Sums over the epoch's steps, read back once an epoch so that no step waits for the device: loss, correct,
         # images; |g|_1 and |sigma(g)|_1 of the first layer, and the steps that have them. MPS has no float64.
+        # With layer_norms also LAYER_SUMS for each layer: |sigma(g)|_2 / |g|_2, its steps, |g|_2, its steps.
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        self.sums = torch.zeros(6, dtype=dtype, device=device)
+        self.layers = [layer.weight for layer in self.model.layers] if config.layer_norms else []
+        self.sums = torch.zeros(SUMS + LAYER_SUMS * len(self.layers), dtype=dtype, device=device)
 
     def _network(self) -> nn.Module:
         network = self.model
@@ -114,11 +117,30 @@ class Trainer:
         found = torch.stack([norm, powered, torch.ones_like(norm)])
         if self.scaler.is_enabled():  # a step that the scaler skips for its overflow does not count
             found = torch.where(norm.isfinite(), found, 0)
-        self.sums[3:] += found
+        self.sums[3:SUMS] += found
+        if self.layers:
+            self._measure_layers()
 
-    def end_epoch(self, sums: list[float], test: "Scores", train: "Scores | None") -> dict:
+    def _measure_layers(self) -> None:
+        grads = [weight.grad for weight in self.layers]
+        norms = powered = self._norms(grads)
+        if self.gamma is not None:
+            powered = self._norms([powerball(grad, self.gamma) for grad in grads])
+        some = norms != 0
+        found = torch.stack([torch.where(some, powered / norms, 0), some, norms, torch.ones_like(norms)])
+        if self.scaler.is_enabled():
+            found = torch.where(norms.isfinite().all(), found, 0)
+        self.sums[SUMS:] += found.flatten()
+
+    def _norms(self, grads: list[Tensor]) -> Tensor:
+        # Summed up in float64: in float32 the squares of a vanishing gradient would be 0.
+        return torch.stack([torch.linalg.vector_norm(grad, dtype=self.sums.dtype) for grad in grads])
+
+    def end_epoch(
+        self, sums: list[float], test: "Scores", train: "Scores | None" = None, validation: "Scores | None" = None
+    ) -> dict:
         """The epoch's row of metrics from its sums over all processes and its evaluations; moves to the next."""
-        loss, correct, images, norm, powered, steps = sums
+        loss, correct, images, norm, powered, steps = sums[:SUMS]
         steps = steps or float("nan")
         self.epoch += 1
         row = {
@@ -133,13 +155,25 @@ class Trainer:
             "test_loss": test.loss,
             "test_acc": test.acc,
         }
+        if validation:
+            row |= {"validation_loss": validation.loss, "validation_acc": validation.acc}
         if train:
             row |= {"train_eval_loss": train.loss, "train_eval_acc": train.acc}
         row |= {f"dead_units_{layer}": count for layer, count in enumerate(test.dead_units, start=1)}
+        row |= self._layer_columns(sums[SUMS:])
         self.history.append(row)
         self.step, self.seconds, self.lr = 0, 0.0, self.optimizer.param_groups[0]["lr"]
         self.sums.zero_()
         return row
+
+    def _layer_columns(self, sums: list[float]) -> dict:
+        depth = len(self.layers)
+        ratios, counts, norms, steps = (sums[part * depth : (part + 1) * depth] for part in range(LAYER_SUMS))
+        amplification = [a / n if n else None for a, n in zip(ratios, counts, strict=True)]
+        means = [norm / (n or float("nan")) for norm, n in zip(norms, steps, strict=True)]
+        return {f"amplification_{layer}": value for layer, value in enumerate(amplification, start=1)} | {
+            f"grad_norm2_{layer}": value for layer, value in enumerate(means, start=1)
+        }
 
     def total_seconds(self) -> float:
         return sum(row["seconds"] for row in self.history) + self.seconds
@@ -195,7 +229,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.lr, self.history = state["lr"], state["history"]
-        self.sums.copy_(state["sums"])
+        self.sums[: len(state["sums"])].copy_(state["sums"])  # one without those of the layers may be shorter
         torch.set_rng_state(state["generator"])
         if self.device.type == "cuda" and state["cuda_generator"] is not None:
             torch.cuda.set_rng_state(state["cuda_generator"], self.device)

@@ -1,0 +1,60 @@
+"""Figure 5: best test accuracy on CIFAR-10 by gamma and lr, PowerSGD with SGDM's row beside it, two networks.
+
+python -m figures.fig5 [--tier laptop] [--results results] [--redraw]
+"""
+
+from statistics import mean
+
+from . import style
+from .records import best, collect, command, options, select, write_table
+
+NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
+
+
+def main() -> None:
+    arguments = options(__doc__, "laptop").parse_args()
+    base = arguments.results / arguments.tier / "figure5"
+    rows, provenance = collect(arguments.results, arguments.tier, "fig5", arguments.redraw)
+    found = cells(rows)
+    write_table(base.with_suffix(".csv"), found)
+    print("pictures", *style.save(draw(found, provenance), base))
+    print(f"table    {base.with_suffix('.csv')}")
+
+
+def cells(rows: list[dict]) -> list[dict]:
+    """A row for each network, optimizer, gamma and lr: the best test accuracy, mean over the seeds."""
+    settings = dict.fromkeys((row["model"], row["optimizer"], row["gamma"], row["initial_lr"]) for row in rows)
+    found = []
+    for model, optimizer, gamma, lr in settings:
+        runs = best(select(rows, model=model, optimizer=optimizer, gamma=gamma, initial_lr=lr), "test_acc")
+        found.append({"model": model, "optimizer": optimizer, "gamma": gamma, "lr": lr, "seeds": len(runs),
+                      "best_test_acc": mean(runs), "least": min(runs), "greatest": max(runs)})  # fmt: skip
+    return found
+
+
+def draw(found: list[dict], provenance: dict):
+    models = [model for model in NETWORKS if select(found, model=model)]
+    lrs, gammas = provenance["axes"]["initial_lr"][::-1], provenance["axes"]["gamma"]
+    values = [cell["best_test_acc"] for cell in found]
+    figure, panels = style.plt.subplots(1, len(models), figsize=(3.6 * len(models) + 0.4, 4.8), sharey=True)
+    for axes, model in zip(style.listed(panels), models, strict=True):
+        grid = [[value(found, model=model, optimizer="sgdm", lr=lr) for lr in lrs]]
+        grid += [[value(found, model=model, optimizer="powersgd", gamma=gamma, lr=lr) for lr in lrs]
+                 for gamma in gammas]  # fmt: skip
+        style.heatmap(axes, grid, min(values), max(values), lambda accuracy: f"{accuracy:.1%}")
+        axes.set_xticklabels([f"{lr:g}" for lr in lrs])
+        axes.set_yticklabels(["SGDM", *(f"γ {gamma:g}" for gamma in gammas)])
+        axes.set(title=NETWORKS[model], xlabel="learning rate")
+    figure.suptitle("best test accuracy on CIFAR-10, mean over seeds (γ 1 is SGD)", fontsize=8)
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    style.stamp(figure, provenance)
+    return figure
+
+
+def value(found: list[dict], **where) -> float | None:
+    chosen = select(found, **where)
+    return chosen[0]["best_test_acc"] if chosen else None
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,61 @@
+"""Figure 7: train loss and test accuracy with and without warm restarts, ResNet-50 on CIFAR-10.
+
+    python -m figures.fig7 [--tier laptop] [--results results] [--redraw]
+
+Restarts leave a 160-epoch run ten epochs into a hot cycle, so best and last epoch are both in the table.
+"""
+
+from . import style
+from .fig1 import spelled
+from .records import best, by_seed, collect, command, options
+from .statistics import mean_interval
+from .tables import markdown
+
+NAMES = {"sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSGD", "powersgdr": "PowerSGDR"}
+
+
+def main() -> None:
+    arguments = options(__doc__, "laptop").parse_args()
+    base = arguments.results / arguments.tier / "figure7"
+    rows, provenance = collect(arguments.results, arguments.tier, "fig7", arguments.redraw)
+    rows = [row for row in rows if row["stage"] == "report"]
+    print("pictures", *style.save(draw(rows, provenance), base))
+    base.with_suffix(".md").write_text(f"# Figure 7, tier {arguments.tier}\n\n{table(rows)}")
+    print(f"table    {base.with_suffix('.md')}")
+
+
+def draw(rows: list[dict], provenance: dict):
+    figure, (loss, accuracy) = style.plt.subplots(1, 2, figsize=(9, 3.9))
+    for index, (label, name) in enumerate(NAMES.items()):
+        chosen = [row for row in rows if row["label"] == label]
+        if chosen:
+            top = mean_interval(best(chosen, "test_acc"))[0]
+            style.curves(loss, list(by_seed(chosen, "train_loss").values()), name, *style.nth(index))
+            style.curves(accuracy, list(by_seed(chosen, "test_acc").values()), f"{name}, best {top:.2%}",
+                         *style.nth(index))  # fmt: skip
+    loss.set(xlabel="epoch", ylabel="train loss (running)", yscale="log", title="train loss")
+    accuracy.set(xlabel="epoch", ylabel="test accuracy", title="test accuracy")
+    loss.legend()
+    accuracy.legend()
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    style.stamp(figure, provenance)
+    return figure
+
+
+def table(rows: list[dict]) -> str:
+    lines = []
+    for label, name in NAMES.items():
+        chosen = [row for row in rows if row["label"] == label]
+        if chosen:
+            gamma = chosen[0]["gamma"]
+            columns = (best(chosen, "train_loss", min), best(chosen, "train_loss", lambda run: run[-1]),
+                       best(chosen, "test_acc"), best(chosen, "test_acc", lambda run: run[-1]))  # fmt: skip
+            lines.append([name, f"{chosen[0]['initial_lr']:g}", "" if gamma is None else f"{gamma:g}",
+                          str(len(columns[0])), *map(spelled, columns)])  # fmt: skip
+    header = ["", "lr", "gamma", "seeds", "lowest train loss", "last train loss", "best test accuracy",
+              "last test accuracy"]  # fmt: skip
+    return markdown(header, lines)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,103 @@
+"""Figures 1 and 3 to 7: what they reduce runs to, on hand-made records, and that they draw with runs missing."""
+
+import math
+
+import pytest
+
+from figures import fig1, fig3, fig4, fig5, fig6, fig7, style
+
+PROVENANCE = {"tier": "laptop", "seeds": [0, 1], "runs": 4, "changes": [], "missing": ["sgdm, lr 1, seed 0"]}
+
+
+def rows(run: str, epochs: list[dict], **about) -> list[dict]:
+    common = {"stage": "report", "label": "powersgd", "optimizer": "powersgd", "model": "resnet50", "depth": 13,
+              "initial_lr": 0.1, "gamma": 0.8, "seed": 0, "run": run, "grad_norm1": 1.0, "train_loss": 1.0,
+              "train_acc": 0.5, "test_acc": 0.5}  # fmt: skip
+    return [common | about | {"epoch": number} | epoch for number, epoch in enumerate(epochs, start=1)]
+
+
+def drawn(figure) -> str:
+    """All words on a picture."""
+    words = [text.get_text() for axes in figure.axes for text in (*axes.texts, axes.title)]
+    words += [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().texts]
+    words += [text.get_text() for text in figure.texts]
+    style.plt.close(figure)
+    return "\n".join(words)
+
+
+def provenance(records):
+    axes = {key: sorted({row[key] for row in records if row[key] is not None}) for key in
+            ("initial_lr", "gamma", "depth")}  # fmt: skip
+    return PROVENANCE | {"axes": axes}
+
+
+def test_a_cell_of_figure_4_succeeds_by_its_best_epoch_and_says_how_it_ended():
+    records = [
+        *rows("a", [{"train_acc": 0.3}, {"train_acc": 0.93}]),
+        *rows("b", [{"train_acc": 0.2}, {"train_acc": 0.11, "grad_norm1": 0.0}], gamma=0.1),
+        *rows("c", [{"train_acc": 0.2, "train_loss": math.nan}], gamma=0.0),
+        *rows("d", [{"train_acc": 0.89}] * 25, gamma=1.0),
+        *rows("e", [{"train_acc": 0.91}], seed=1, gamma=1.0),
+    ]
+    cells = fig4.outcomes(records)
+    found = {cell["run"]: (cell["succeeded"], cell["ended"], cell["epochs"]) for cell in cells}
+    assert found == {
+        "a": (True, "succeeded", 2),
+        "b": (False, "dead", 2),
+        "c": (False, "diverged", 1),
+        "d": (False, "all epochs", 25),
+        "e": (True, "succeeded", 1),
+    }
+    wanted = ["depth", "gamma", "lr", "seed", "succeeded", "ended", "epochs", "best_train_acc", "last_train_acc"]
+    assert list(cells[0])[: len(wanted)] == wanted
+    assert fig4.share(cells, gamma=1.0) == 0.5 and fig4.share(cells, gamma=0.5) is None
+    assert "0 of 1" in fig4.summary(cells) and "(0.50 of seeds)" in fig4.summary(cells)
+    text = drawn(fig4.draw(cells, provenance(records)))
+    assert "13 layers" in text and "1 runs missing" in text
+
+
+def test_figure_5_shows_the_mean_of_each_runs_best_epoch():
+    records = [
+        *rows("a", [{"test_acc": 0.9}, {"test_acc": 0.8}]),
+        *rows("b", [{"test_acc": 0.7}, {"test_acc": 0.8}], seed=1),
+        *rows("c", [{"test_acc": 0.6}], optimizer="sgdm", gamma=None),
+        *rows("d", [{"test_acc": 0.4}], gamma=0.2, initial_lr=1.0),
+    ]
+    cells = fig5.cells(records)
+    assert fig5.value(cells, model="resnet50", optimizer="powersgd", gamma=0.8, lr=0.1) == pytest.approx(0.85)
+    assert fig5.value(cells, model="resnet50", optimizer="sgdm", lr=0.1) == 0.6
+    text = drawn(fig5.draw(cells, provenance(records)))
+    assert {"85.0%", "60.0%", "40.0%"} <= set(text.split("\n"))
+
+
+def test_figure_6_takes_the_lowest_loss_and_survives_divergence():
+    records = [
+        *rows("a", [{"train_loss": 0.5}, {"train_loss": 0.2}, {"train_loss": 0.3}]),
+        *rows("b", [{"train_loss": math.nan}], gamma=0.0),
+    ]
+    cells = {(cell["lr"], cell["gamma"]): cell["best_train_loss"] for cell in fig6.cells(records)}
+    assert cells == {(0.1, 0.8): 0.2, (0.1, 0.0): math.inf}
+    assert "0.2" in drawn(fig6.draw(records, fig6.cells(records), provenance(records))).split("\n")
+
+
+def test_figure_1_annotates_the_mean_best_and_the_table_has_best_and_last():
+    records = [
+        *rows("a", [{"test_acc": 0.9}, {"test_acc": 0.7}]),
+        *rows("b", [{"test_acc": 0.7}, {"test_acc": 0.8}], seed=1),
+        *rows("c", [{"test_acc": 0.6}, {"test_acc": 0.5}], label="adam", optimizer="adam", gamma=None),
+    ]
+    text = drawn(fig1.draw(records, provenance(records), "b", "a network"))
+    assert "PowerSGD, best 85.00%" in text and "Adam, best 60.00%" in text
+    line = next(line for line in fig1.table(records).splitlines() if line.startswith("| PowerSGD "))
+    assert "0.8500 [" in line and "0.7500 [" in line and "| 2 |" in line
+
+
+def test_figure_7_draws_what_is_there():
+    records = [*rows("a", [{}, {}]), *rows("b", [{}, {}], label="powersgdr")]
+    assert "PowerSGDR, best 50.00%" in drawn(fig7.draw(records, provenance(records)))
+    assert fig7.table(records).count("\n") == 4
+
+
+def test_figure_3_is_the_power_of_the_size():
+    for row in fig3.table():
+        assert row["amplification"] == pytest.approx(row["size"] ** (row["gamma"] - 1), rel=1e-9)

@@ -1,0 +1,77 @@
+"""The tuning protocol of section 4.1 on made-up scores: selection, refinement, and the paper's own example."""
+
+import math
+
+import pytest
+
+from sweeps.protocol import Score, choose, one_digit, refine, score
+
+
+def setting(lr):
+    return (("optimizer.lr", lr),)
+
+
+def test_the_highest_accuracy_wins():
+    chosen, reason = choose([Score(setting(0.1), 0.90, 5), Score(setting(0.01), 0.93, 30)], similar=0.001)
+    assert chosen.setting == setting(0.01)
+    assert "0.9300" in reason and "0.9000" in reason
+
+
+def test_of_similar_settings_the_faster_wins():
+    """Section 4.1: "When two settings achieve similar test performance, the setting which converges faster"."""
+    slow, fast, far = Score(setting(0.1), 0.941, 30), Score(setting(0.01), 0.940, 12), Score(setting(1.0), 0.939, 1)
+    chosen, reason = choose([slow, fast, far], similar=0.001)
+    assert chosen is fast  # within 0.1 points; the fastest of all is 0.2 points away
+    assert "12 epochs against 30" in reason
+    assert choose([slow, fast], similar=0.0005)[0] is slow
+
+
+def test_a_setting_that_never_learned_is_never_faster():
+    flat = score(setting(1.0), [[]], reach=0.95)
+    assert flat.accuracy == 0 and flat.epochs == math.inf
+
+
+def test_the_score_is_the_mean_over_seeds_of_the_best_accuracy_and_of_the_arrival():
+    found = score(setting(0.1), [[0.5, 0.9, 0.8], [0.79, 0.7, 0.8]], reach=0.95)
+    assert found.accuracy == pytest.approx(0.85)
+    assert found.epochs == 1.5  # 0.9 >= 0.76 in epoch 2; 0.79 >= 0.76 in epoch 1
+
+
+def test_the_example_of_the_paper():
+    """Section 4.1: with {1e-2, 5e-3, 1e-3, 5e-4, 1e-4} tried and 1e-4 the best, "we would try the lr 2e-4"."""
+    assert refine([1e-2, 5e-3, 1e-3, 5e-4, 1e-4], 1e-4) == [2e-4, 2e-5]  # and beyond, by the ratio of the last two
+
+
+@pytest.mark.parametrize(
+    ("tried", "best", "proposed"),
+    [
+        ([1e-2, 5e-3, 1e-3, 5e-4, 1e-4], 1e-3, [7e-4]),  # 5e-4 is the closer neighbour
+        ([1e-2, 5e-3, 1e-3, 5e-4, 1e-4], 1e-2, [7e-3, 2e-2]),
+        ([5e-4, 2e-4, 1e-4], 2e-4, [3e-4]),  # between 1e-4 and 2e-4 there is no value of one digit
+        ([1e-4, 2e-4, 3e-4], 2e-4, []),
+        ([0.01], 0.01, []),  # a grid of one point has no ratio
+    ],
+)
+def test_refinement(tried, best, proposed):
+    assert refine(tried, best) == pytest.approx(proposed)
+
+
+def test_refinement_ends_when_nothing_improves():
+    """Replayed with a smooth score that peaks at 1.7e-4: it stops at the best value of one digit near it."""
+
+    def accuracy(lr):
+        return 0.9 - 0.05 * abs(math.log10(lr / 1.7e-4))
+
+    tried, best = [1e-2, 5e-3, 1e-3, 5e-4, 1e-4], None
+    for _ in range(20):
+        last, best = best, max(tried, key=accuracy)
+        if best == last or not (new := refine(tried, best)):
+            break
+        tried += new
+    assert best == 2e-4
+    assert len(tried) <= 9
+
+
+@pytest.mark.parametrize(("value", "rounded"), [(2.236e-4, 2e-4), (7.07e-4, 7e-4), (0.0948, 0.09), (9.7, 10.0)])
+def test_one_digit(value, rounded):
+    assert one_digit(value) == rounded

@@ -1,0 +1,185 @@
+"""launcher=slurm with a real SLURM of one node, which is started for it: make test-slurm."""
+
+import contextlib
+import getpass
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from training.run import Run
+
+from .helpers import TIMES
+from .test_launch import begin, finished, in_training, owner, runs, wait_for  # noqa: F401
+
+pytestmark = pytest.mark.slow
+
+CONFIGURATION = """
+ClusterName=test
+SlurmctldHost=localhost(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+CredType=cred/munge
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SwitchType=switch/none
+MpiDefault=none
+ReturnToService=2
+SchedulerType=sched/backfill
+NodeName=localhost NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def missing() -> list[str]:
+    """What must be installed by hand."""
+    programs = ("sbatch", "srun", "squeue", "scancel", "slurmctld", "slurmd", "munged")
+    found = [shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") for program in programs]
+    lacking = [] if all(found) else ["on Debian: apt install slurm-wlm munge"]
+    if not importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
+        lacking.append("pip install -r requirements-slurm.txt")
+    return lacking
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slurm():
+    """A running SLURM that SLURM_CONF points at, without accounting; stopped and removed whatever happens."""
+    if lacking := missing():
+        asked_for = os.environ.get("POWERSGD_TEST_SLURM")
+        (pytest.fail if asked_for else pytest.skip)(f"needs SLURM: {'; '.join(lacking)}", pytrace=False)
+    with contextlib.ExitStack() as at_the_end, pytest.MonkeyPatch.context() as patch:
+        folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # not tmp_path, too long for a socket's name
+        at_the_end.callback(shutil.rmtree, folder, ignore_errors=True)
+        at_the_end.callback(stop, folder)
+        for name in ("state", "spool"):
+            (folder / name).mkdir()
+        with socket.socket() as one, socket.socket() as other:
+            for free in (one, other):
+                free.bind(("127.0.0.1", 0))
+            ports = [free.getsockname()[1] for free in (one, other)]
+        configuration = folder / "slurm.conf"
+        configuration.write_text(CONFIGURATION.format(user=getpass.getuser(), folder=folder, ports=ports))
+        version = 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
+        (folder / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v{version}\nCgroupAutomount=no\n")
+        key = folder / "munge.key"
+        key.touch(mode=0o600)
+        key.write_bytes(os.urandom(128))
+        patch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
+        patch.setenv("SLURM_CONF", str(configuration))
+        run("munged", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket", f"--seed-file={folder}/seed",
+            f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log")  # fmt: skip
+        run("slurmctld", "-f", str(configuration))
+        run("slurmd", "-f", str(configuration), "-N", "localhost")
+        wait_for(lambda: run("sinfo", "--noheader", "--format=%T", check=False) == "idle", seconds=30)
+        yield
+
+
+def stop(folder: Path) -> None:
+    run("scancel", f"--user={getpass.getuser()}", "--signal=KILL", "--full", check=False)
+    for name in ("slurmd", "slurmctld", "munged"):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((folder / f"{name}.pid").read_text())
+            os.kill(pid, signal.SIGTERM)
+            end = time.monotonic() + 10
+            while Path(f"/proc/{pid}").exists():
+                if time.monotonic() > end:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.1)
+
+
+def run(*command: str, check: bool = True) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=30).stdout.strip()
+
+
+def queue() -> str:
+    return run("squeue", "--noheader", "--array", "--format=%i %j %T")
+
+
+def another(results: Path, epoch: int, known: list[Run]) -> tuple[Run, int, str]:
+    """One more run that is in training, its process, and the number of its job."""
+    names = {one.name for one in known}
+    found = wait_for(lambda: next((r for r in runs(results) if r.name not in names and at(r, epoch)), None), 120)
+    known.append(found)
+    pid = owner(found)
+    environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    numbers = dict(line.partition("=")[::2] for line in environment)
+    return found, pid, f"{numbers['SLURM_ARRAY_JOB_ID']}_{numbers['SLURM_ARRAY_TASK_ID']}"
+
+
+def at(run: Run, epoch: int) -> bool:
+    return run.status().get("epoch", -1) >= epoch and not run.ended() and bool(owner(run))
+
+
+def timeless(run: Run) -> list[dict]:
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in run.rows()]
+
+
+def test_jobs_that_are_killed_cancelled_requeued_or_out_of_time_end_with_the_same_metrics(begin, tmp_path):  # noqa: F811
+    arguments = ["epochs=6", "dataset.subset=4000", "seeds=[0,1,2]"]
+    sweep = begin("launcher=slurm", *arguments)
+    known = []
+    killed, pid, _ = another(tmp_path, 1, known)
+    os.kill(pid, signal.SIGKILL)
+    assert not killed.ended()
+    for command in ("scancel", "scontrol requeue"):
+        _, _, number = another(tmp_path, 1, known)
+        run(*command.split(), number)
+    _, pid, number = another(tmp_path, 1, known)
+    os.kill(pid, signal.SIGUSR2)  # as SLURM does before the time limit
+    wait_for(lambda: f"{number} " in queue() and "PENDING" in queue().partition(f"{number} ")[2].splitlines()[0])
+    assert not any(run.ended() for run in known[1:])
+    status, out, errors = finished(sweep, 400)
+    assert status == 0 and "6 of 6" in out and "Traceback" not in errors, errors
+    assert out.count("SLURM jobs; to look at them") >= 2  # the killed and the cancelled one needed another round
+    assert not queue()
+    here = begin("launcher=here", *arguments, f"runs={tmp_path}/here")
+    status, _, errors = finished(here, 200)
+    assert status == 0, errors
+    for one in runs(tmp_path):
+        twin = Run(tmp_path / "runs" / one.name)
+        assert twin.folder != one.folder and twin.ended() and one.ended()
+        assert [row["epoch"] for row in twin.rows()] == list(range(1, 7))
+        assert timeless(one) == timeless(twin)
+        assert not (twin.folder / "log.txt").exists() or "crashed" not in (twin.folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sweep_cancels_its_jobs_which_save(number, begin, tmp_path):  # noqa: F811
+    sweep = begin("launcher=slurm", "epochs=2", "dataset.subset=50000")
+    other = run("sbatch", "--parsable", "--job-name=powersgd-fig2", "--wrap=sleep 100", "--output=/dev/null")
+    victim = wait_for(lambda: in_training(tmp_path, 0), seconds=120)
+    sent = time.time()
+    os.kill(sweep.pid, number)
+    status, out, errors = finished(sweep)
+    assert status == 128 + number and "Traceback" not in errors, errors
+    assert "cancelling the SLURM jobs powersgd-fig2-" in out
+    assert (victim.folder / "checkpoint.pt").stat().st_mtime > sent and not victim.busy() and not victim.rows()
+    assert queue().split()[0] == other and len(queue().splitlines()) == 1  # nobody else's
+    run("scancel", other)
+    wait_for(lambda: not queue(), seconds=60)
+
+
+def test_what_sbatch_refuses_is_one_line(begin, tmp_path):  # noqa: F811
+    status, _, errors = finished(begin("launcher=slurm", "hydra.launcher.partition=nowhere"))
+    assert status == 2 and "cannot submit" in errors and "partition" in errors and "Traceback" not in errors, errors
