@@ -7,7 +7,7 @@ ARGS ?=
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup .install data plan fig1 $(FIG1) fig2 fig3 fig4 fig5 fig6 fig7 figures table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm lint clean
+.PHONY: help setup .install data plan fig1 $(FIG1) fig2 fig3 fig4 fig5 fig6 fig7 figures claims table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ figures: fig1 fig2 fig3 fig4 fig5 fig6 fig7  ## all figures
 
 table1 table2 table3: $(READY)
 	@$(PY) -m figures.$@
+
+claims: TIER ?= laptop
+claims: $(READY)  ## every claim of the paper with its verdict and evidence at a tier
+	@$(PY) -m figures.claims --tier $(TIER)
 
 tables: table1 table2 table3  ## the paper's three tables, from code and configs
 

@@ -1,45 +1,100 @@
-"""Verdicts on the paper's claims: each test of claims.yaml against the tidy table of its experiment."""
+"""Verdicts on the paper's claims: each test of claims.yaml against the tidy table of its experiment.
 
+    python -m figures.claims [--tier laptop] [--results results]
+
+The table of all claims at a tier, from the archive, with the theorems' verdicts. Exit status 0 whatever they are.
+"""
+
+import functools
+import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
 import yaml
 
-from .records import by_seed, select
+from optimizers import PowerSGD
+
+from . import grid_claims
+from .grid_claims import INCONCLUSIVE, LEAST_SEEDS, MIXED, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from .records import NoRecords, by_seed, collect, command, options, read_table, select
 from .statistics import mean_interval
 
+NOT_TESTABLE = "not testable"
 CLAIMS = Path(__file__).with_name("claims.yaml")
-LEAST_SEEDS = 3
 
 
 @dataclass
 class Verdict:
     claim: str
     section: str
-    verdict: str  # reproduced, not reproduced, inconclusive, not run
+    verdict: str  # reproduced, not reproduced, mixed, inconclusive, not run, not testable
     evidence: str
 
 
 def judge(rows: list[dict], experiment: str) -> list[Verdict]:
     """The verdict on every claim about an experiment, from its tidy table."""
+    verdicts = []
+    for spec in yaml.safe_load(CLAIMS.read_text()).values():
+        if experiment in _experiments(spec):
+            section = f"{spec['section']}; {experiment}" if isinstance(spec["experiment"], list) else spec["section"]
+            verdicts.append(Verdict(spec["claim"].strip(), section, *TESTS[spec["test"]](spec, rows)))
+    return verdicts
+
+
+def _experiments(spec: dict) -> list[str]:
+    return spec["experiment"] if isinstance(spec["experiment"], list) else [spec["experiment"]]
+
+
+def main() -> None:
+    arguments = options(__doc__, "laptop").parse_args()
+    verdicts = everything(arguments.results, arguments.tier)
+    path = arguments.results / arguments.tier / "claims.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"# The paper's claims, tier {arguments.tier}\n\n{as_markdown(verdicts, arguments.tier)}")
+    for found in verdicts:
+        print(f"{found.verdict:15} {found.claim} [{found.section}]\n{'':15} {found.evidence}")
+    counted = Counter(found.verdict for found in verdicts)
+    print(", ".join(f"{count} {verdict}" for verdict, count in counted.most_common()))
+    print(f"table    {path}")
+
+
+def everything(results: Path, tier: str) -> list[Verdict]:
+    """The verdicts on all claims: of each experiment from the tier's archive, and of the theorems."""
     claims = yaml.safe_load(CLAIMS.read_text())
-    return [_judge_one(spec, rows) for spec in claims.values() if spec["experiment"] == experiment]
+    verdicts = []
+    for experiment in dict.fromkeys(name for spec in claims.values() for name in _experiments(spec)):
+        try:
+            rows, _ = collect(results, tier, experiment, redraw=True)
+        except NoRecords:
+            rows = []
+        verdicts += judge(rows, experiment)
+    try:
+        theory = read_table(results / "theory" / "verdicts.csv")
+    except NoRecords:
+        theory = []
+    return verdicts + [Verdict(**{key: row[key] for key in Verdict.__dataclass_fields__}) for row in theory]
 
 
-def _judge_one(spec: dict, rows: list[dict]) -> Verdict:
-    chosen = select(rows, **spec["settings"])
-    series = by_seed(chosen, spec["column"])
-    if not series:
-        verdict, evidence = "not run", f"no run with {spec['settings']}"
-    else:
-        holds, evidence = TESTS[spec["test"]](spec, series, rows)
-        verdict = "reproduced" if holds else "not reproduced"
+def seeded(test):
+    """A test of one setting's series by seed: (spec, series, rows) -> (holds, evidence)."""
+
+    @functools.wraps(test)
+    def judged(spec: dict, rows: list[dict]) -> tuple[str, str]:
+        series = by_seed(select(rows, **spec["settings"]), spec["column"])
+        if not series:
+            return NOT_RUN, f"no run with {spec['settings']}"
+        holds, evidence = test(spec, series, rows)
         if len(series) < LEAST_SEEDS:
-            verdict = "inconclusive"
-            evidence += f"; {len(series)} of at least {LEAST_SEEDS} seeds"
-    return Verdict(spec["claim"].strip(), spec["section"], verdict, evidence)
+            return INCONCLUSIVE, f"{evidence}; {len(series)} of at least {LEAST_SEEDS} seeds"
+        return REPRODUCED if holds else NOT_REPRODUCED, evidence
+
+    return judged
 
 
+@seeded
 def never_above(spec: dict, series: dict[int, list[float]], rows: list[dict]) -> tuple[bool, str]:
     """The largest value of every seed stays at or below the threshold."""
     best = {seed: max(values) for seed, values in series.items()}
@@ -47,6 +102,7 @@ def never_above(spec: dict, series: dict[int, list[float]], rows: list[dict]) ->
     return max(best.values()) <= spec["threshold"], text
 
 
+@seeded
 def last_near(spec: dict, series: dict[int, list[float]], rows: list[dict]) -> tuple[bool, str]:
     """The mean over seeds at the last epoch is within the tolerance of the paper's number."""
     mean, low, high = mean_interval([values[-1] for values in series.values()])
@@ -57,6 +113,7 @@ def last_near(spec: dict, series: dict[int, list[float]], rows: list[dict]) -> t
     return abs(mean - spec["paper"]) <= spec["tolerance"], text
 
 
+@seeded
 def always_larger(spec: dict, series: dict[int, list[float]], rows: list[dict]) -> tuple[bool, str]:
     """In every epoch of every seed, the value is more than `factor` times the other setting's of that seed."""
     other = by_seed(select(rows, **spec["than"]), spec["than_column"])
@@ -66,10 +123,126 @@ def always_larger(spec: dict, series: dict[int, list[float]], rows: list[dict]) 
     return min(ratios) > spec["factor"], f"smallest ratio {min(ratios):.3g} (threshold {spec['factor']})"
 
 
-TESTS = {test.__name__: test for test in (never_above, last_near, always_larger)}
+def difference(spec: dict, rows: list[dict]) -> tuple[str, str]:
+    """Is the mean paired difference of two grid entries' chosen settings within `between` (null: no bound)?
+
+    of, minus: labels; each of the first against the best of the second. column and at: which value of a run, "best",
+    "lowest", "last", "after_drop" (the first epoch after the first drop of the learning rate) or an epoch; each of a
+    list counts. Reproduced if the 95 % interval over seeds lies between the bounds, not reproduced if it lies outside.
+    """
+    reported = [row for row in rows if row["stage"] == "report"]
+    found = []
+    for label in np.atleast_1d(spec["of"]):
+        for at in spec["at"] if isinstance(spec["at"], list) else [spec["at"]]:
+            ours = _values(reported, label, spec["column"], at)
+            others = [_values(reported, other, spec["column"], at) for other in np.atleast_1d(spec["minus"])]
+            if not ours or not all(others):
+                found.append((NOT_RUN, f"{label} at {at}: no run of {spec['of']} or {spec['minus']}"))
+                continue
+            found.append(_compared(spec, f"{label} at {at}", ours, others))
+    return combined([verdict for verdict, _ in found]), "; ".join(text for _, text in found)
+
+
+def _values(rows: list[dict], label: str, column: str, at) -> dict[int, float]:
+    """The value of each seed's run."""
+    values = {}
+    for seed, series in by_seed(select(rows, label=label), column).items():
+        if at == "after_drop":
+            lrs = by_seed(select(rows, label=label, seed=seed), "lr")[seed]
+            epoch = next((n for n, lr in enumerate(lrs) if lr < lrs[0]), None)
+            value = None if epoch is None else series[epoch]
+        elif isinstance(at, int):
+            value = series[at - 1] if len(series) >= at else None
+        else:
+            value = {"best": max, "lowest": min, "last": lambda run: run[-1]}[at](series)
+        if value is not None:
+            values[seed] = value
+    return values
+
+
+def _compared(spec: dict, name: str, ours: dict[int, float], others: list[dict[int, float]]) -> tuple[str, str]:
+    best = min if spec["at"] == "lowest" else max
+    other = best(others, key=lambda values: sum(values.values()) / len(values))  # the best of them, by its mean
+    paired = [ours[seed] - other[seed] for seed in ours if seed in other]
+    if not paired:
+        return NOT_RUN, f"{name}: no seed in common"
+    mean, low, high = mean_interval(paired)
+    least, most = (bound if bound is not None else side for bound, side in
+                   zip(spec["between"], (-math.inf, math.inf), strict=True))  # fmt: skip
+    text = f"{name}: {mean:+.4f} [{low:+.4f}, {high:+.4f}] over {len(paired)} seeds"
+    if len(paired) < LEAST_SEEDS:
+        return INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}"
+    if least < low and high < most:
+        return REPRODUCED, text
+    return (NOT_REPRODUCED if high <= least or low >= most else INCONCLUSIVE), text
+
+
+def combined(verdicts: list[str]) -> str:
+    """Of a claim in several parts: all must hold; parts that contradict each other make it mixed."""
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    if {REPRODUCED, NOT_REPRODUCED} <= set(verdicts):
+        return MIXED
+    return NOT_RUN if NOT_RUN in verdicts else INCONCLUSIVE
+
+
+def trained(spec: dict, rows: list[dict]) -> tuple[str, str]:
+    """Which networks of a grid trained, by the best train accuracy of a run: `some` of the settings, or `none`.
+
+    A setting trained if all its seeds reached the threshold. settings: columns that the rows must have; below: columns
+    with an upper bound, itself excluded.
+    """
+    chosen = select(rows, **spec["settings"])
+    chosen = [row for row in chosen if all(row[key] < bound for key, bound in spec.get("below", {}).items())]
+    reached: dict[tuple, dict[str, float]] = {}
+    for row in chosen:
+        runs = reached.setdefault((row["initial_lr"], row["gamma"]), {})
+        runs[row["run"]] = max(runs.get(row["run"], 0.0), row["train_acc"])
+    if not reached:
+        return NOT_RUN, f"no run with {spec['settings']}"
+    good = [key for key, runs in reached.items() if min(runs.values()) >= spec["threshold"]]
+    seeds = max(len(runs) for runs in reached.values())
+    text = f"{len(good)} of {len(reached)} settings trained, {seeds} seed{'s' if seeds > 1 else ''}"
+    text += ": " + ", ".join(f"lr {lr:g} γ {gamma:g}" for lr, gamma in good) if good else ""
+    return REPRODUCED if bool(good) == (spec["expect"] == "some") else NOT_REPRODUCED, text
+
+
+def no_extra_memory(spec: dict, rows: list[dict]) -> tuple[str, str]:
+    """The optimizers of the claim hold no more state than torch's SGD with the same momentum, after a step."""
+    sizes = {}
+    for name, make in {
+        "SGD": lambda p: torch.optim.SGD(p, 0.1),
+        "PowerSGD": lambda p: PowerSGD(p, 0.1, 0.5),
+        "SGDM": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
+        "PowerSGDM": lambda p: PowerSGD(p, 0.1, 0.5, momentum=0.9),
+    }.items():
+        x = torch.nn.Parameter(torch.ones(1000))
+        x.grad = torch.ones(1000)
+        optimizer = make([x])
+        optimizer.step()
+        states = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+        sizes[name] = sum(value.numel() for value in states)
+    holds = sizes["PowerSGD"] <= sizes["SGD"] and sizes["PowerSGDM"] <= sizes["SGDM"]
+    text = "numbers of state for 1000 parameters: " + ", ".join(f"{name} {size}" for name, size in sizes.items())
+    return REPRODUCED if holds else NOT_REPRODUCED, text
+
+
+def untestable(spec: dict, rows: list[dict]) -> tuple[str, str]:
+    return NOT_TESTABLE, spec["reason"]
+
+
+TESTS = {
+    test.__name__: test
+    for test in (never_above, last_near, always_larger, difference, trained, no_extra_memory, untestable)
+}
+TESTS |= grid_claims.TESTS
 
 
 def as_markdown(verdicts: list[Verdict], tier: str) -> str:
     lines = [f"| claim | section | verdict (tier {tier}) | evidence |", "| --- | --- | --- | --- |"]
     lines += [f"| {v.claim} | {v.section} | **{v.verdict}** | {v.evidence} |" for v in verdicts]
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    command(main)

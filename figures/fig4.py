@@ -7,6 +7,7 @@ within 25 reaches 0.90.
 """
 
 from . import style
+from .claims import as_markdown, judge
 from .records import collect, command, options, write_table
 from .tables import markdown
 
@@ -20,7 +21,8 @@ def main() -> None:
     cells = outcomes(rows)
     write_table(base.with_suffix(".csv"), cells)
     pictures = style.save(draw(cells, provenance), base)
-    text = f"# Figure 4, tier {arguments.tier}\n\n![figure 4](figure4.svg)\n\n{summary(cells)}"
+    verdicts = as_markdown(judge(rows, "fig4"), arguments.tier)
+    text = f"# Figure 4, tier {arguments.tier}\n\n{verdicts}\n![figure 4](figure4.svg)\n\n{summary(cells)}"
     base.with_suffix(".md").write_text(text)
     print(summary(cells))
     print("pictures", *pictures)

@@ -6,8 +6,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from training import archive
-from training.archive import MISSING, write_table
+from training.archive import MISSING, export, load, write_table
+from training.archive import read_table as read
 
 __all__ = ["NoRecords", "best", "by_seed", "collect", "command", "options", "read_table", "select", "write_table"]
 
@@ -34,9 +34,9 @@ def collect(results: Path, tier: str, experiment: str, redraw: bool = False) -> 
             plan = json.loads(path.read_text())
         except FileNotFoundError:
             raise NoRecords(f"{path} is missing; {advice}") from None
-        archive.export(plan, folder)
+        export(plan, folder)
         changes = plan["changes"]
-    runs, rows = archive.load(folder, experiment)
+    runs, rows = load(folder, experiment)
     if not rows:
         raise NoRecords(f"no run of {experiment} at tier {tier} has ended; {advice}")
     return rows, provenance(experiment, tier, changes, runs)
@@ -72,7 +72,7 @@ def named(run: dict) -> str:
 def read_table(path: Path) -> list[dict]:
     """The rows of a table written by write_table, numbers as numbers. Raises NoRecords where there is none."""
     try:
-        return archive.read_table(path)
+        return read(path)
     except FileNotFoundError:
         raise NoRecords(f"{path} is missing; nothing can be redrawn from it") from None
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from figures import claims
 from figures.claims import judge
 from figures.records import NoRecords, by_seed, collect, read_table, write_table
 from figures.statistics import curve_interval, mean_interval
@@ -74,6 +76,77 @@ def test_no_verdict_from_too_few_seeds_or_missing_runs():
     assert set(verdicts(seeds=2)) == {"inconclusive"}
     some = [row for row in records() if row["optimizer"] == "sgd"]
     assert [v.verdict for v in judge(some, "fig2")][2:] == ["not run", "not run", "not run"]
+
+
+def chosen(label, accuracies, losses=(1.0, 0.5), lrs=(0.1, 0.01), stage="report"):
+    """Runs of a chosen setting: the test accuracy of both epochs, for each seed."""
+    return [
+        {"label": label, "stage": stage, "seed": seed, "epoch": epoch + 1, "test_acc": accuracy, "train_acc": accuracy,
+         "train_loss": losses[epoch], "lr": lrs[epoch], "run": f"{label}{seed}"}
+        for seed, run in enumerate(accuracies) for epoch, accuracy in enumerate(run)
+    ]  # fmt: skip
+
+
+def compared(rows, **changes):
+    spec = {"of": "powersgd", "minus": ["sgdm"], "column": "test_acc", "at": "best", "between": [0, None]} | changes
+    return claims.difference(spec, rows)
+
+
+SGDM = chosen("sgdm", [(0.5, 0.70), (0.5, 0.71), (0.5, 0.72)])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "verdict"),
+    [
+        ([(0.6, 0.75), (0.6, 0.77), (0.6, 0.76)], "reproduced"),
+        ([(0.6, 0.65), (0.6, 0.67), (0.6, 0.66)], "not reproduced"),
+        ([(0.6, 0.75), (0.6, 0.67), (0.6, 0.72)], "inconclusive"),  # the spread exceeds the effect
+        ([(0.6, 0.75), (0.6, 0.77)], "inconclusive"),  # too few seeds
+        ([], "not run"),
+    ],
+)
+def test_a_difference_is_judged_by_its_interval_over_seeds(accuracies, verdict):
+    assert compared(chosen("powersgd", accuracies) + SGDM)[0] == verdict
+
+
+def test_a_difference_takes_the_value_that_it_names():
+    rows = chosen("powersgd", [(0.6, 0.60)] * 3) + chosen("sgdm", [(0.5, 0.70)] * 3, losses=(1.0, 0.4))
+    assert compared(rows, at=1)[0] == "reproduced"  # 0.6 against 0.5
+    assert compared(rows, at="after_drop", between=[None, 0])[0] == "reproduced"  # 0.6 against 0.7
+    assert compared(rows, at=[1, 2])[0] == "mixed"
+    assert compared(rows, column="train_loss", at="lowest", between=[None, 0])[0] == "not reproduced"
+    assert compared(rows, between=[-0.2, 0])[0] == "reproduced"
+    assert compared(rows, between=[-0.05, 0])[0] == "not reproduced"
+    assert compared(rows, at=9)[0] == "not run"
+
+
+def test_a_difference_is_against_the_best_of_several_and_leaves_selecting_runs_out():
+    rows = chosen("powersgd", [(0.6, 0.75)] * 3) + chosen("sgdm", [(0.5, 0.70)] * 3) + chosen("adam", [(0.5, 0.8)] * 3)
+    assert compared(rows, minus=["sgdm", "adam"])[0] == "not reproduced"
+    assert compared(rows + chosen("sgdm", [(0.9, 0.9)] * 3, stage="grid"))[0] == "reproduced"
+
+
+def test_trained_asks_for_every_seed_of_a_setting():
+    def run(name, gamma, seed, accuracy):
+        return {"initial_lr": 0.1, "gamma": gamma, "depth": 13, "seed": seed, "train_acc": accuracy, "run": name}
+
+    rows = [run("a", 0.5, 0, 0.95), run("b", 0.5, 1, 0.3), run("c", 1.0, 0, 0.2)]
+    spec = {"settings": {"depth": 13}, "threshold": 0.9, "expect": "some"}
+    assert claims.trained(spec, rows)[0] == "not reproduced"
+    rows.append(run("b", 0.5, 1, 0.91))  # a later epoch of the same run
+    assert claims.trained(spec, rows)[0] == "reproduced"
+    assert claims.trained(spec | {"expect": "none"}, rows)[0] == "not reproduced"
+    assert claims.trained(spec | {"below": {"gamma": 0.5}}, rows)[0] == "not run"
+
+
+def test_every_claim_names_a_test_and_an_experiment_that_exist():
+    for name, spec in yaml.safe_load(claims.CLAIMS.read_text()).items():
+        assert spec["test"] in claims.TESTS, name
+        for experiment in claims._experiments(spec) if spec["experiment"] else []:
+            assert (ROOT / "configs" / "experiment" / f"{experiment}.yaml").exists(), name
+            entries = yaml.safe_load((ROOT / f"configs/experiment/{experiment}.yaml").read_text())["grid"]["paper"]
+            if spec["test"] == "difference":
+                assert {*np.atleast_1d(spec["of"]), *np.atleast_1d(spec["minus"])} <= set(entries), name
 
 
 def test_tables_survive_a_round_trip(tmp_path):

@@ -32,7 +32,9 @@ def small(tmp_path, *overrides: str):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("schedule", "precision"), [("step", "fp16"), ("warm_restarts", "fp32")])
+@pytest.mark.parametrize(
+    ("schedule", "precision"), [pytest.param("step", "fp16", marks=pytest.mark.slow), ("warm_restarts", "fp32")]
+)
 def test_a_run_stopped_after_every_few_steps_ends_with_the_bits_of_an_unbroken_one(
     tmp_path, monkeypatch, schedule, precision
 ):

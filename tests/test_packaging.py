@@ -13,8 +13,8 @@ FLOORS = {
     "models": set(),
     "data": set(),
     "training": {"optimizers", "models", "data"},
-    "figures": {"optimizers", "models", "data", "training.run"},
-    "sweeps": {"training"},
+    "figures": {"optimizers", "models", "data", "training.run", "training.archive"},
+    "sweeps": {"training", "data", "models"},
     "theory": {"optimizers", "models", "data", "training", "figures"},
 }
 

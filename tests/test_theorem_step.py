@@ -77,6 +77,7 @@ def test_alpha_is_the_formula(g, gamma, beta, lipschitz):
 def test_the_step_is_never_longer_than_the_gradient_over_l(g, gamma, lipschitz):
     """By Cauchy and Schwarz; so the proofs' step amplifies no vanishing gradient (docs/theory-notes.md)."""
     g = torch.tensor(g, dtype=torch.float64)
+    g[g.abs() < 1e-100] = 0  # beside a larger entry they may underflow, which at gamma = 0 counts one entry less
     step = adaptive_step([g], lipschitz, gamma) * powerball(g, gamma)
     assert float(step.norm()) <= float(g.norm()) / lipschitz * (1 + 1e-9)
 
@@ -181,7 +182,7 @@ def test_mixed_dtypes_share_one_alpha():
     expected = formula(torch.tensor([3, 4, 0.5], dtype=torch.float64), 1.0, 0.5)
     assert float(opt.param_groups[0]["lr"]) == pytest.approx(expected, rel=1e-6)
     assert p.dtype == torch.float64 and q.dtype == torch.bfloat16
-    assert float(q[0]) == pytest.approx(-expected * 2, rel=1e-2)
+    assert float(q[0].detach()) == pytest.approx(-expected * 2, rel=1e-2)
 
 
 # What torch.optim's users take for granted

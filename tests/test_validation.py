@@ -217,6 +217,7 @@ def test_a_stop_at_the_end_of_an_epoch(tmp_path, fake_mnist):
     assert_same(outcome(execute(config)), expected)
 
 
+@pytest.mark.slow
 def test_two_processes_report_what_one_does(tmp_path):
     def rows(processes):
         done = launched(

@@ -13,7 +13,7 @@ from .run import Run, write_atomically
 
 WORDS = {
     "run", "label", "stage", "dataset", "model", "init", "optimizer", "schedule", "state", "reason", "setting",
-    "chosen", "ended",
+    "chosen", "ended", "claim", "section", "verdict", "evidence",
 }  # fmt: skip
 WHOLE = {"depth", "seed", "epoch", "epochs", "environment_changes"}
 MISSING = "missing"  # the state of a run that the plan asks for and that has not ended

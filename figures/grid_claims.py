@@ -1,0 +1,115 @@
+"""Tests of claims about a whole grid of gamma and lr (figures 5 and 6), from the best value of each run.
+
+Each is (spec, rows) -> (verdict, evidence), as in claims.py. settings: which rows; column, and best: max or min.
+"""
+
+import math
+from statistics import mean
+
+from .records import select
+from .statistics import mean_interval
+
+LEAST_SEEDS = 3
+REPRODUCED, NOT_REPRODUCED, MIXED = "reproduced", "not reproduced", "mixed"
+INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
+
+Grid = dict[tuple[float, float], dict[int, float]]  # by (lr, gamma): the best value of each seed
+
+
+def grid(spec: dict, rows: list[dict]) -> Grid:
+    """A run that never gave a finite value counts as the worst possible."""
+    better, worst = (max, 0.0) if spec["best"] == "max" else (min, math.inf)
+    found: Grid = {}
+    for row in select(rows, **spec["settings"]):
+        seeds = found.setdefault((row["initial_lr"], row["gamma"]), {})
+        value = row[spec["column"]]
+        seeds[row["seed"]] = better(seeds.get(row["seed"], worst), value if math.isfinite(value) else worst)
+    return found
+
+
+def contrast(spec: dict, rows: list[dict]) -> tuple[str, str]:
+    """A sum of cells with signs, paired over seeds, lies within `between`: terms: [[sign, lr, gamma], ...]."""
+    cells = grid(spec, rows)
+    parts = [(sign, cells.get((lr, gamma), {})) for sign, lr, gamma in spec["terms"]]
+    seeds = set.intersection(*(set(values) for _, values in parts))
+    if not seeds:
+        return NOT_RUN, f"a cell of {spec['terms']} is missing"
+    average, low, high = mean_interval([sum(sign * values[seed] for sign, values in parts) for seed in sorted(seeds)])
+    text = f"{average:+.4f} [{low:+.4f}, {high:+.4f}] over {len(seeds)} seeds"
+    least, most = (-math.inf if spec["between"][0] is None else spec["between"][0],
+                   math.inf if spec["between"][1] is None else spec["between"][1])  # fmt: skip
+    if len(seeds) < LEAST_SEEDS:
+        return INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}"
+    if least < low and high < most:
+        return REPRODUCED, text
+    return (NOT_REPRODUCED if high <= least or low >= most else INCONCLUSIVE), text
+
+
+def averaged(test):
+    """A test of the cells' means: (spec, means by (lr, gamma)) -> (holds, evidence)."""
+
+    def judged(spec: dict, rows: list[dict]) -> tuple[str, str]:
+        cells = grid(spec, rows)
+        wanted = {(lr, gamma) for lr in spec["lr"] for gamma in {gamma for _, gamma in cells}}
+        if not cells or not wanted <= set(cells):
+            return NOT_RUN, f"{len(wanted - set(cells))} cells are missing" if cells else "no run"
+        seeds = min(len(cells[cell]) for cell in wanted)
+        holds, text = test(spec, {cell: mean(cells[cell].values()) for cell in wanted})
+        if seeds < LEAST_SEEDS:
+            return INCONCLUSIVE, f"{text}; {seeds} of at least {LEAST_SEEDS} seeds"
+        return (REPRODUCED if holds else NOT_REPRODUCED), text
+
+    judged.__name__ = test.__name__
+    return judged
+
+
+@averaged
+def without_loss(spec: dict, means: dict) -> tuple[bool, str]:
+    """With its best lr, every gamma of the range comes within `loss` of the best cell."""
+    top = max(means.values())
+    losses = {gamma: top - max(value for (_, g), value in means.items() if g == gamma)
+              for gamma in _between(means, spec["gamma"])}  # fmt: skip
+    text = "loss by gamma: " + ", ".join(f"{gamma:g} {loss:.4f}" for gamma, loss in losses.items())
+    return max(losses.values()) <= spec["loss"], f"{text} (threshold {spec['loss']})"
+
+
+@averaged
+def robust(spec: dict, means: dict) -> tuple[bool, str]:
+    """The mean spread over the learning rates is smaller for the gammas of the range than for the others."""
+    spreads = {}
+    for gamma in sorted({gamma for _, gamma in means}):
+        values = [value for (_, g), value in means.items() if g == gamma]
+        spreads[gamma] = max(values) - min(values)
+    inside = [spreads[gamma] for gamma in _between(means, spec["gamma"])]
+    outside = [spread for gamma, spread in spreads.items() if gamma not in _between(means, spec["gamma"])]
+    text = "spread by gamma: " + ", ".join(f"{gamma:g} {spread:.3f}" for gamma, spread in spreads.items())
+    return mean(inside) < mean(outside), f"mean {mean(inside):.3f} inside, {mean(outside):.3f} outside; {text}"
+
+
+@averaged
+def wider(spec: dict, means: dict) -> tuple[bool, str]:
+    """At each smaller lr no fewer gammas come within `factor` of that lr's lowest value, and at the last more."""
+    counts = []
+    for lr in spec["lr"]:
+        values = [value for (rate, _), value in means.items() if rate == lr]
+        counts.append(sum(value <= spec["factor"] * min(values) for value in values if math.isfinite(value)))
+    text = "useful gammas: " + ", ".join(f"{n} at lr {lr:g}" for n, lr in zip(counts, spec["lr"], strict=True))
+    return counts == sorted(counts) and counts[-1] > counts[0], f"{text} (within {spec['factor']} x the lowest)"
+
+
+@averaged
+def good_default(spec: dict, means: dict) -> tuple[bool, str]:
+    """At most of the learning rates (three of four) the gamma comes within `loss` of that lr's best."""
+    losses = {lr: max(value for (rate, _), value in means.items() if rate == lr) - means[lr, spec["gamma"]]
+              for lr in spec["lr"]}  # fmt: skip
+    text = "loss by lr: " + ", ".join(f"{lr:g} {loss:.4f}" for lr, loss in losses.items())
+    return sum(loss <= spec["loss"] for loss in losses.values()) >= 0.75 * len(losses), (
+        f"{text} (threshold {spec['loss']})"
+    )
+
+
+def _between(means: dict, bounds: list[float]) -> list[float]:
+    return sorted({gamma for _, gamma in means if bounds[0] <= gamma <= bounds[1]})
+
+
+TESTS = {test.__name__: test for test in (contrast, without_loss, robust, wider, good_default)}
