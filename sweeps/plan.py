@@ -129,6 +129,16 @@ class Experiment:
             chosen = [*given, *(f"{group}={option}" for group, option in groups.items())]
             composed = cli.plain(loader.load_sweep_config(hydra, chosen))
             self.entries.append(Entry(label, composed, chosen, axes, settings_of))
+        shared = {path: values for path, values in self.entries[0].axes.items() if not path.startswith("optimizer.")}
+        for label in self.base["also"]:
+            chosen = [*given, f"optimizer={label}"]
+            composed = cli.plain(loader.load_sweep_config(hydra, chosen))
+            axes = _axes(composed["optimizer"].get("grid") or {}, self.base["tier"])
+            if not axes:
+                raise ConfigError(
+                    f"also={label}: configs/optimizer/{label}.yaml has no grid, as in `grid: {{lr: [1e-3]}}`"
+                )
+            self.entries.append(Entry(label, composed, chosen, axes | shared, None))
         labels = {entry.label for entry in self.entries}
         for label in self.base["only"]:
             if label not in labels:
@@ -222,10 +232,13 @@ class Entry:
         """The config of one run; shares with the composed one what it does not change."""
         point = self.composed | {"seed": seed}
         for path, value in values.items():
-            section, key = path.split(".")
-            if key not in point.get(section, {}):
+            *sections, key = path.split(".")
+            part = point
+            for section in sections:
+                part[section] = part = dict(part.get(section, {}))
+            if key not in part:
                 raise ConfigError(f"grid.{self.label}: there is no setting {path}")
-            point[section] = point[section] | {key: value}
+            part[key] = value
         validate(point)
         return point
 
@@ -260,13 +273,16 @@ def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list
             raise ConfigError(f"grid.{label}.settings_of={settings_of}: name an entry above it, in a tuned experiment")
         before.append(label)
         groups = {key: value for key, value in entry.items() if isinstance(value, str) and key != "settings_of"}
-        axes = {
-            key if "." in key else f"optimizer.{key}": values[:2] if config["tier"] == "smoke" else values
-            for key, values in entry.items()
-            if isinstance(values, list)
-        }
-        entries.append((label, {"optimizer": label} | groups, axes, settings_of))
+        entries.append((label, {"optimizer": label} | groups, _axes(entry, config["tier"]), settings_of))
     return entries
+
+
+def _axes(entry: dict, tier: str) -> dict[str, list]:
+    return {
+        key if "." in key else f"optimizer.{key}": values[:2] if tier == "smoke" else values
+        for key, values in entry.items()
+        if isinstance(values, list)
+    }
 
 
 def selection_rows(selections: list[Selection]) -> list[dict]:

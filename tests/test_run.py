@@ -112,8 +112,8 @@ def test_every_setting_is_operational_or_changes_the_identity(optimizer):
 
 
 def test_operational_settings_exist_and_what_is_computed_is_not_among_them():
-    config = plain()
-    settings = set(config) | {".".join(path) for path in leaves(config)}
+    config = plain("optimizer=adamw")
+    settings = set(config) | {".".join(path[:2]) for path in leaves(config)}
     assert settings >= OPERATIONAL
     assert set(config) == {field.name for field in dataclasses.fields(schema.Config)}
     for key in ("device", "threads", "results", "runs", "data_dir", "checkpoint_seconds", "wandb", "progress"):

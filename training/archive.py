@@ -81,7 +81,7 @@ def described(entry: dict) -> dict:
         "init": model.get("init"),
         "optimizer": optimizer["name"],
         "initial_lr": optimizer["lr"],
-        "gamma": optimizer.get("gamma"),
+        "gamma": optimizer.get("gamma", optimizer.get("arguments", {}).get("gamma")),
         "schedule": entry["schedule"],
         "epochs": entry["epochs"],
         "seed": entry["seed"],

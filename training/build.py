@@ -1,5 +1,7 @@
 """From config to objects: the one place that knows which name means which class."""
 
+import importlib
+import importlib.util
 from pathlib import Path
 
 import torch
@@ -14,9 +16,10 @@ from data.tensors import TensorDataset, balanced_subset, hold_out
 from models import MODELS
 from optimizers import PowerSGD
 
-from .config import Config, ConfigError, Dataset
+from .config import Config, ConfigError, Dataset, OtherOptimizer
 from .distributed import World
 
+ROOT = Path(__file__).resolve().parent.parent
 AUGMENT = {"none": (None, None), "crop_flip": (crop_flip, draw_crop_flip)}
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -107,8 +110,42 @@ def build_model(config: Config) -> nn.Module:
 
 
 def build_optimizer(config: Config, params) -> torch.optim.Optimizer:
+    if isinstance(config.optimizer, OtherOptimizer):
+        return _other_optimizer(config.optimizer, params)
     arguments = {k: v for k, v in vars(config.optimizer).items() if k != "name"}
     return OPTIMIZERS[config.optimizer.name](params, **arguments)
+
+
+def _other_optimizer(spec: OtherOptimizer, params) -> torch.optim.Optimizer:
+    arguments = spec.arguments if spec.weight_decay is None else spec.arguments | {"weight_decay": spec.weight_decay}
+    try:
+        return load_class(spec.class_path)(params, lr=spec.lr, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"optimizer={spec.name}: {spec.class_path} refuses its arguments: {error}") from None
+
+
+def load_class(path: str) -> type[torch.optim.Optimizer]:
+    """An optimizer's class: torch.optim.X, optimizers.module.X, or file.py:X, below the project unless absolute.
+
+    Raises ConfigError if there is none.
+    """
+    file, _, name = path.rpartition(":")
+    module, _, last = path.rpartition(".")
+    try:
+        if file:
+            spec = importlib.util.spec_from_file_location(Path(file).stem, ROOT / file)
+            found = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(found)
+            made = getattr(found, name)
+        elif module == "torch.optim" or module.split(".")[0] == "optimizers":
+            made = getattr(importlib.import_module(module), last)
+        else:
+            raise ConfigError(f"optimizer.class_path={path}: name torch.optim.X, optimizers.module.X or file.py:X")
+    except (ImportError, AttributeError, OSError, SyntaxError) as error:
+        raise ConfigError(f"optimizer.class_path={path} cannot be loaded: {error}") from None
+    if not (isinstance(made, type) and issubclass(made, torch.optim.Optimizer)):
+        raise ConfigError(f"optimizer.class_path={path} is not a class of optimizers")
+    return made
 
 
 def build_schedule(config: Config, optimizer: torch.optim.Optimizer, steps_per_epoch: int):

@@ -49,6 +49,7 @@ SCHEMAS = {
         "rmsprop": schema.RMSprop,
         "adam": schema.Adam,
         "powersgd": schema.PowerSGD,
+        "other": schema.OtherOptimizer,
     },
     "schema/schedule": {
         "constant": schema.Constant,

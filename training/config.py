@@ -128,6 +128,18 @@ class PowerSGD:
 
 
 @dataclass
+class OtherOptimizer:
+    """Anyone's optimizer, one YAML file; training/build.py says which classes may be named."""
+
+    name: str
+    class_path: str  # torch.optim.AdamW, optimizers.controls.RescaledSGD, or path/to/file.py:Class
+    lr: float
+    weight_decay: float | None = None  # null: not given to the class
+    arguments: dict[str, Any] = field(default_factory=dict)  # its other keyword arguments
+    grid: dict[str, Any] = field(default_factory=dict)  # what `also` tries: setting -> values
+
+
+@dataclass
 class Constant:
     name: str
 
@@ -204,6 +216,7 @@ class Config:
     seeds: list[int] = field(default_factory=list)
     grid: dict[str, Any] = field(default_factory=dict)
     protocol: Protocol = field(default_factory=Protocol)
+    also: list[str] = field(default_factory=list)
     only: list[str] = field(default_factory=list)
     plan: bool = False
     status: bool = False
@@ -228,11 +241,13 @@ class Config:
 
 
 OPERATIONAL = {
-    "experiment", "tier", "source", "refused", "seeds", "grid", "protocol", "only", "plan", "status", "calibrate",
-    "merge", "archive", "budget", "retry", "device", "threads", "accumulate", "channels_last",
-    "compile", "deterministic", "sync_batchnorm", "results", "runs", "data_dir", "checkpoint_seconds", "wandb",
-    "progress", "model.summary", "dataset.verify", "dataset.workers",
+    "experiment", "tier", "source", "refused", "seeds", "grid", "protocol", "also", "only", "plan", "status",
+    "calibrate", "merge", "archive", "budget", "retry", "device", "threads", "accumulate", "channels_last", "compile",
+    "deterministic", "sync_batchnorm", "results", "runs", "data_dir", "checkpoint_seconds", "wandb",
+    "progress", "model.summary", "optimizer.grid", "dataset.verify", "dataset.workers",
 }  # fmt: skip
+
+PARTS = tuple(f"{key}." for key in OPERATIONAL if "." in key)
 
 # A key added later -> what runs did before it existed. Left out of the identity while it has that value, so
 # that the runs made before keep theirs. Lines are only ever added.
@@ -247,7 +262,7 @@ def identity(config: dict) -> str:
     Not touched by the order of keys, the spelling of a number, nor by where and how the run takes place.
     """
     whole = {key: value for key, value in config.items() if key not in OPERATIONAL}
-    science = {key: value for key, value in _flat(whole).items() if key not in OPERATIONAL}
+    science = {key: value for key, value in _flat(whole).items() if not f"{key}.".startswith(PARTS)}
     science = {key: value for key, value in science.items() if key not in BEFORE or BEFORE[key] != value}
     text = json.dumps(science, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
