@@ -1,10 +1,11 @@
 """Figures 1 and 3 to 7: what they reduce runs to, on hand-made records, and that they draw with runs missing."""
 
+import itertools
 import math
 
 import pytest
 
-from figures import fig1, fig3, fig4, fig5, fig6, fig7, style
+from figures import fairness, fig1, fig3, fig4, fig4_layers, fig5, fig6, fig7, style
 
 PROVENANCE = {"tier": "laptop", "seeds": [0, 1], "runs": 4, "changes": [], "missing": ["sgdm, lr 1, seed 0"]}
 
@@ -101,3 +102,36 @@ def test_figure_7_draws_what_is_there():
 def test_figure_3_is_the_power_of_the_size():
     for row in fig3.table():
         assert row["amplification"] == pytest.approx(row["size"] ** (row["gamma"] - 1), rel=1e-9)
+
+
+def test_the_expected_best_is_the_mean_over_all_choices():
+    values = [0.1, 0.5, 0.3, 0.9]
+    for k in range(1, 5):
+        choices = [max(chosen) for chosen in itertools.combinations(values, k)]
+        assert fairness.expected_best(values, k) == pytest.approx(sum(choices) / len(choices))
+    with pytest.raises(ValueError):
+        fairness.expected_best(values, 5)
+
+
+def test_fairness_compares_at_the_smallest_budget():
+    records = [row for lr, accuracy in ((1.0, 0.2), (0.1, 0.8)) for row in
+               rows(f"a{lr}", [{"test_acc": accuracy}], stage="grid", initial_lr=lr)]  # fmt: skip
+    records += rows("b", [{"test_acc": 0.7}], stage="grid", label="sgdm", optimizer="sgdm", gamma=None)
+    found = fairness.scores(records)
+    assert found == {"powersgd": [0.2, 0.8], "sgdm": [0.7]}
+    assert "| PowerSGD | 2 | 0.8000 | 0.5000 |" in fairness.table(found)
+    assert "SGDM" in drawn(fairness.draw(found, provenance(records)))
+
+
+def test_the_amplification_of_a_layer_is_the_mean_of_the_runs_that_have_it():
+    records = rows("a", [{"amplification_1": 4.0, "amplification_2": None}], depth=2)
+    records += rows("b", [{"amplification_1": 2.0, "amplification_2": None}], depth=2, seed=1)
+    assert fig4_layers.amplification(records, 1) == 3 and fig4_layers.amplification(records, 2) is None
+    assert "| 3 | 3 | all zero |" in fig4_layers.table(records)
+    assert "2 layers" in drawn_legends(fig4_layers.draw(records, provenance(records)))
+
+
+def drawn_legends(figure) -> str:
+    words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    style.plt.close(figure)
+    return "\n".join(words)

@@ -1,0 +1,78 @@
+"""Is the comparison fair? The best of k settings against k, for each optimizer's grid of an experiment.
+
+    python -m figures.fairness [fig1ab ...] [--tier laptop] [--results results] [--redraw]
+
+PowerSGD is tuned over 25 settings and SGDM over 5, both on the test set. The expected best of k settings, drawn without
+replacement from the grid, says what each reaches at an equal budget. Refinement is left out: only grids are drawn from.
+"""
+
+from math import comb
+
+from . import style
+from .fig1 import NAMES, PANELS
+from .records import best, collect, command, options
+from .tables import markdown
+
+
+def main() -> None:
+    parser = options(__doc__, "laptop")
+    experiments = [f"fig1{pair}" for pair in PANELS]
+    parser.add_argument("experiments", nargs="*", default=[], help=f"default: fig1ab; one of {' '.join(experiments)}")
+    arguments = parser.parse_args()
+    for experiment in arguments.experiments or ["fig1ab"]:
+        rows, provenance = collect(arguments.results, arguments.tier, experiment, arguments.redraw)
+        found = scores([row for row in rows if row["stage"] == "grid"])
+        base = arguments.results / arguments.tier / f"fairness-{experiment}"
+        print("pictures", *style.save(draw(found, provenance), base))
+        title = f"# Best of k settings, {experiment}, tier {arguments.tier}\n\n"
+        base.with_suffix(".md").write_text(title + table(found))
+        print(f"table    {base.with_suffix('.md')}")
+
+
+def scores(rows: list[dict]) -> dict[str, list[float]]:
+    """By grid entry: the best test accuracy of each setting, mean over the seeds that selected."""
+    found: dict[str, list[float]] = {}
+    for setting in dict.fromkeys((row["label"], row["initial_lr"], row["gamma"]) for row in rows):
+        chosen = [row for row in rows if (row["label"], row["initial_lr"], row["gamma"]) == setting]
+        runs = best(chosen, "test_acc")
+        found.setdefault(setting[0], []).append(sum(runs) / len(runs))
+    return found
+
+
+def expected_best(values: list[float], k: int) -> float:
+    """The mean, over all choices of k of the values, of the largest. Raises ValueError unless 1 <= k <= len(values)."""
+    if not 1 <= k <= len(values):
+        raise ValueError(f"k is {k}, must be between 1 and {len(values)}")
+    # The i-th smallest is the largest of a choice if the other k - 1 lie below it.
+    ordered = sorted(values)
+    return sum(comb(i, k - 1) * value for i, value in enumerate(ordered)) / comb(len(values), k)
+
+
+def draw(found: dict[str, list[float]], provenance: dict):
+    figure, axes = style.plt.subplots(figsize=(5, 3.8))
+    for index, (label, values) in enumerate(found.items()):
+        ks = range(1, len(values) + 1)
+        colour, dash = style.nth(index)
+        axes.plot(
+            ks, [expected_best(values, k) for k in ks], dash, color=colour, marker=".", label=NAMES.get(label, label)
+        )
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set(xlabel="settings tried, k", ylabel="expected best test accuracy of k")
+    axes.legend(fontsize=7)
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    style.stamp(figure, provenance)
+    return figure
+
+
+def table(found: dict[str, list[float]]) -> str:
+    """Each optimizer at its own budget and at the smallest one."""
+    budget = min(len(values) for values in found.values())
+    lines = [
+        [NAMES.get(label, label), str(len(values)), f"{max(values):.4f}", f"{expected_best(values, budget):.4f}"]
+        for label, values in found.items()
+    ]
+    return markdown(["optimizer", "settings", "best of all", f"expected best of {budget}"], lines)
+
+
+if __name__ == "__main__":
+    command(main)
