@@ -7,7 +7,7 @@ ARGS ?=
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup .install data plan fig1 $(FIG1) fig2 fig3 fig4 fig5 fig6 fig7 figures claims table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm lint clean
+.PHONY: help setup .install data plan fig1 $(FIG1) fig2 fig3 fig4 fig5 fig6 fig7 figures claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,11 @@ table1 table2 table3: $(READY)
 claims: TIER ?= laptop
 claims: $(READY)  ## every claim of the paper with its verdict and evidence at a tier
 	@$(PY) -m figures.claims --tier $(TIER)
+
+report: TIER ?= laptop
+report: $(READY)  ## one page for a tier: claims, figures, provenance, what was not run
+	@$(PY) sweep.py plan=true archive=true tier=$(TIER) launcher=local $(ARGS) > /dev/null
+	@$(PY) -m figures.report --tier $(TIER)
 
 tables: table1 table2 table3  ## the paper's three tables, from code and configs
 

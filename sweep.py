@@ -1,5 +1,6 @@
 """Train all runs that an experiment asks for: `python sweep.py experiment=fig2 tier=smoke launcher=local`."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from training import cli
 from training.config import ConfigError
+from training.run import write_atomically
 
 cli.register()
 
@@ -34,6 +36,9 @@ def main(config) -> None:
         print(f"calibration {cost.calibrate(jobs, Path(config.results))}")
     elif config.plan:
         print(show.plan_table(plans, launcher))
+        path = Path(config.results) / config.tier / "costs.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, (json.dumps(show.costs(plans, launcher), indent=1) + "\n").encode())
     elif config.status:
         print(show.status_table(plans[0], launcher))
         print(f"what the figures draw from: {plans[0].write()}")

@@ -23,13 +23,9 @@ def summary(plan: Plan, launcher: dict) -> str:
 
 def machine_hours(plan: Plan, launcher: dict) -> tuple[float, str]:
     """Hours of this machine for what is missing of a plan and for what is to come, and where that comes from."""
-    missing, costs = plan.missing(), Costs(plan.jobs, plan.results)
-    found = [costs.of(job.config) for job in missing]
-    seconds = sum(cost.seconds for cost in found)
-    if plan.to_come and plan.jobs:
-        seconds += plan.to_come * sum(costs.of(job.config).seconds for job in plan.jobs) / len(plan.jobs)
-    sources = Counter(cost.source for cost in found)
-    return seconds / workers(launcher) / 3600, spelled(sources)
+    estimates = Costs(plan.jobs, plan.results)
+    sources = Counter(estimates.of(job.config).source for job in plan.missing())
+    return _seconds(plan)[0] / workers(launcher) / 3600, spelled(sources)
 
 
 def spelled(sources: Counter) -> str:
@@ -43,29 +39,50 @@ def duration(hours: float) -> str:
     return f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"
 
 
+def costs(plans: list[Plan | str], launcher: dict) -> list[dict]:
+    """Of each plan: the runs that are missing and what they cost, for figures/report.py."""
+    found = []
+    for plan in plans:
+        if not isinstance(plan, str):
+            hours, gpu = (seconds / 3600 for seconds in _seconds(plan))
+            found.append({"experiment": plan.experiment, "missing": len(plan.missing()) + plan.to_come,
+                          "hours": hours / workers(launcher), "gpu_hours": gpu})  # fmt: skip
+    return found
+
+
+def _seconds(plan: Plan) -> tuple[float, float]:
+    """Here and on a GPU, of what is missing and what is to come."""
+    estimates = Costs(plan.jobs, plan.results)
+    found = [estimates.of(job.config) for job in plan.missing()]
+    here, gpu = sum(cost.seconds for cost in found), sum(cost.gpu_seconds for cost in found)
+    if plan.to_come:
+        every = [estimates.of(job.config) for job in plan.jobs]
+        here += plan.to_come * sum(cost.seconds for cost in every) / len(every)
+        gpu += plan.to_come * sum(cost.gpu_seconds for cost in every) / len(every)
+    return here, gpu
+
+
 def plan_table(plans: list[Plan | str], launcher: dict) -> str:
     """A line for each plan, or for the text that stands in the place of one, and the sum over distinct runs."""
     lines = [f"{'experiment':14} {'runs':>6} {'done':>6} {'to come':>8} {'hours here':>12} {'GPU hours':>10}  from"]
-    total: dict[str, tuple[float, float]] = {}
+    together, seen = [0.0, 0.0], set()
     for plan in plans:
         if isinstance(plan, str):
             lines.append(plan)
             continue
-        costs = Costs(plan.jobs, plan.results)
-        found = {job.run.id: costs.of(job.config) for job in plan.missing()}
-        mean = [sum(getattr(costs.of(job.config), name) for job in plan.jobs) / len(plan.jobs) for name in
-                ("seconds", "gpu_seconds")] if plan.to_come else (0, 0)  # fmt: skip
-        here = sum(cost.seconds for cost in found.values()) + plan.to_come * mean[0]
-        gpu = sum(cost.gpu_seconds for cost in found.values()) + plan.to_come * mean[1]
-        sources = spelled(Counter(cost.source for cost in found.values()))
+        estimates, missing = Costs(plan.jobs, plan.results), plan.missing()
+        found = {job.run.id: estimates.of(job.config) for job in missing}
+        here, gpu = _seconds(plan)
         lines.append(
-            f"{plan.experiment:14} {len(plan.jobs):6,d} {len(plan.jobs) - len(plan.missing()):6,d} "
-            f"{plan.to_come or '':>8} {here / workers(launcher) / 3600:12,.1f} {gpu / 3600:10,.1f}  {sources}"
+            f"{plan.experiment:14} {len(plan.jobs):6,d} {len(plan.jobs) - len(missing):6,d} {plan.to_come or '':>8} "
+            f"{here / workers(launcher) / 3600:12,.1f} {gpu / 3600:10,.1f}  "
+            f"{spelled(Counter(cost.source for cost in found.values()))}"
         )
-        total |= {name: (cost.seconds, cost.gpu_seconds) for name, cost in found.items()}
-        total[plan.experiment] = (plan.to_come * mean[0], plan.to_come * mean[1])
-    here, gpu = (sum(pair[i] for pair in total.values()) / 3600 for i in (0, 1))
-    lines.append(f"{'together':14} {'':6} {'':6} {'':8} {here / workers(launcher):12,.1f} {gpu:10,.1f}")
+        shared = [cost for name, cost in found.items() if name in seen]
+        together[0] += here - sum(cost.seconds for cost in shared)
+        together[1] += gpu - sum(cost.gpu_seconds for cost in shared)
+        seen |= set(found)
+    lines.append(f"{'together':30} {together[0] / workers(launcher) / 3600:21,.1f} {together[1] / 3600:10,.1f}")
     lines.append("Runs that two experiments share count once in the sum. Runs may end before their last epoch. GPU")
     lines.append("hours assume 20 TFLOP/s in float32 and were never measured; refinement is not in the numbers.")
     return "\n".join(lines)

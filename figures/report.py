@@ -1,0 +1,178 @@
+"""One page for a tier: every claim with its verdict, every figure, the paper's numbers beside ours, where all is from.
+
+    python -m figures.report [--tier laptop] [--results results]
+
+Writes report.html, which works from a file without a network, and REPORT.md for reading on the web. Reads what the
+figures have written, trains and draws nothing.
+"""
+
+import html
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+from . import claims
+from .records import NoRecords, best, collect, command, options, read_table
+from .statistics import mean_interval
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto; padding: 1rem; }
+h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid #e5e5e5; }
+figure { margin: 1.5rem 0; } svg { max-width: 100%; height: auto; } .tier { color: #666; }
+.reproduced { color: #00664d; } .not-reproduced { color: #a33b00; } .mixed { color: #7a5200; }
+"""
+EXPERIMENTS = ("fig1ab", "fig1cd", "fig1ef", "fig1gh", "fig1ij", "fig2", "fig2_caption", "fig4", "fig4_small_lr",
+               "fig4_layers", "fig5", "fig6", "fig7")  # fmt: skip
+WARNING = {
+    "smoke": "This tier shows that every step runs. No verdict here says anything about the paper's claims.",
+    "laptop": "Smaller networks, 10,000 images and 15 epochs: a verdict here is about this tier, not the paper's runs.",
+    "paper": "The paper's protocol, unreduced, where it was run.",
+}
+
+
+def main() -> None:
+    arguments = options(__doc__, "laptop").parse_args()
+    folder = arguments.results / arguments.tier
+    folder.mkdir(parents=True, exist_ok=True)
+    sections = [
+        ("The claims", verdict_table(arguments.results, arguments.tier)),
+        ("The paper's numbers and ours", reference_table(arguments.results, arguments.tier)),
+        ("What was chosen", selection_table(folder)),
+        ("Where it comes from", provenance_table(arguments.results, arguments.tier)),
+        ("Not run", not_run_table(arguments.results, arguments.tier)),
+    ]
+    pictures = sorted(folder.glob("*.svg")) + sorted(arguments.results.glob("*.svg"))
+    pictures += sorted((arguments.results / "theory").glob("*.svg"))
+    (folder / "report.html").write_text(page(arguments.tier, sections, pictures))
+    (folder / "REPORT.md").write_text(markdown_page(arguments.tier, sections, pictures, folder))
+    print(f"report   {folder / 'report.html'} {folder / 'REPORT.md'}")
+
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def verdict_table(results: Path, tier: str) -> Table:
+    found = claims.everything(results, tier)
+    return ["claim", "section", "verdict", "evidence"], [[v.claim, v.section, v.verdict, v.evidence] for v in found]
+
+
+def reference_table(results: Path, tier: str) -> Table:
+    """Every best test accuracy that the paper states, beside that of the chosen setting here."""
+    stated = yaml.safe_load((Path(__file__).parent.parent / "results" / "paper_reference.yaml").read_text())["figure1"]
+    ours: dict[tuple, list[float]] = {}
+    for experiment in EXPERIMENTS[:5]:
+        try:
+            rows, _ = collect(results, tier, experiment, redraw=True)
+        except NoRecords:
+            continue
+        for label in dict.fromkeys(row["label"] for row in rows):
+            chosen = [row for row in rows if row["label"] == label and row["stage"] == "report"]
+            if chosen:
+                ours[chosen[0]["dataset"], chosen[0]["model"], label] = best(chosen, "test_acc")
+    lines = []
+    for entry in stated:
+        values = ours.get((entry["dataset"], entry["model"], entry["optimizer"]))
+        paper = "in the picture only" if entry["best_test_acc"] is None else f"{entry['best_test_acc']:.4f}"
+        here = "not run" if values is None else "{:.4f} [{:.4f}, {:.4f}]".format(*mean_interval(values))
+        lines.append([entry["dataset"], entry["model"], entry["optimizer"], entry["section"], paper, here])
+    return ["data set", "network", "optimizer", "section", "best test accuracy, paper", f"here, tier {tier}"], lines
+
+
+def selection_table(folder: Path) -> Table:
+    lines = []
+    for path in sorted(folder.glob("selection-*.csv")):
+        lines += [
+            [path.stem.removeprefix("selection-"), row["label"], row["setting"], row["reason"]]
+            for row in read_table(path) if row["chosen"] == "yes"
+        ]  # fmt: skip
+    return ["experiment", "optimizer", "setting", "reason"], lines
+
+
+def provenance_table(results: Path, tier: str) -> Table:
+    lines = []
+    for experiment in EXPERIMENTS:
+        try:
+            _, found = collect(results, tier, experiment, redraw=True)
+        except NoRecords:
+            continue
+        commits = Counter(environment["commit"] for environment in found["environments"])
+        machines = {f"{e['device']}, {e['processor']}, {e['threads']} thread(s)" for e in found["environments"]}
+        versions = {f"torch {e['torch']}, Python {e['python']}" for e in found["environments"]}
+        seeds = " ".join(map(str, found["seeds"]))
+        lines.append([experiment, str(found["runs"]), str(len(found["missing"])), seeds,
+                      f"{found['training_seconds'] / 3600:.2f}", " ".join(sorted(commits)),
+                      "; ".join(sorted(machines)), "; ".join(sorted(versions))])  # fmt: skip
+    header = ["experiment", "runs", "missing", "seeds", "hours of training", "commits", "machine", "versions"]
+    return header, lines
+
+
+def not_run_table(results: Path, tier: str) -> Table:
+    """From `sweep.py plan=true tier=...`, which writes costs.json."""
+    try:
+        costs = json.loads((results / tier / "costs.json").read_text())
+    except FileNotFoundError:
+        return ["experiment", f"run: python sweep.py plan=true tier={tier}"], []
+    lines = [
+        [cost["experiment"], str(cost["missing"]), f"{cost['hours']:,.1f}", f"{cost['gpu_hours']:,.1f}"]
+        for cost in costs if cost["missing"]
+    ]  # fmt: skip
+    return ["experiment", "runs missing", "hours of this machine", "GPU hours (assumed, not measured)"], lines
+
+
+def page(tier: str, sections: list[tuple[str, Table]], pictures: list[Path]) -> str:
+    parts = [f"<h1>PowerSGD, reproduced</h1><p class=tier>tier {tier}: {WARNING.get(tier, '')}</p>"]
+    parts.append(section_html(*sections[0]))
+    parts.append("<h2>The figures</h2>")
+    parts += [figure_html(path) for path in pictures]
+    parts += [section_html(*section) for section in sections[1:]]
+    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>PowerSGD, tier {tier}</title>"
+    body = "\n".join(parts)
+    return f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+
+
+def section_html(title: str, table: Table) -> str:
+    header, lines = table
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(map(cell_html, line))}</tr>" for line in lines)
+    table_html = f"<div class=wide><table><tr>{head}</tr>{body}</table></div>" if lines else "<p>Nothing.</p>"
+    return f"<h2>{html.escape(title)}</h2>{table_html}"
+
+
+def cell_html(text: str) -> str:
+    kind = text.replace(" ", "-")
+    marked = f" class={kind}" if kind in ("reproduced", "not-reproduced", "mixed") else ""
+    return f"<td{marked}>{html.escape(text)}</td>"
+
+
+def figure_html(path: Path) -> str:
+    """The SVG itself. Its ids get the file's name: two pictures on a page may not share one."""
+    svg = path.read_text()
+    svg = svg[svg.index("<svg") :]
+    name = path.stem
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
+    return f"<figure id='{name}'>{svg}<figcaption>{html.escape(path.name)}</figcaption></figure>"
+
+
+def markdown_page(tier: str, sections: list[tuple[str, Table]], pictures: list[Path], folder: Path) -> str:
+    parts = [f"# PowerSGD, reproduced: tier {tier}\n\n{WARNING.get(tier, '')}\n"]
+    for title, (header, lines) in sections:
+        parts.append(f"## {title}\n")
+        rows = [[cell.replace("|", "\\|") for cell in line] for line in (header, ["---"] * len(header), *lines)]
+        parts.append("\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n" if lines else "Nothing.\n")
+    parts.append("## The figures\n")
+    parts += [f"![{path.stem}]({_relative(path, folder)})\n" for path in pictures]
+    return "\n".join(parts)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.name if path.parent == folder else f"../{path.relative_to(folder.parent)}"
+
+
+if __name__ == "__main__":
+    command(main)
