@@ -32,6 +32,7 @@ class Verdict:
     section: str
     verdict: str  # reproduced, not reproduced, mixed, inconclusive, not run, not testable
     evidence: str
+    experiment: str | None = None  # whose runs it needs
 
 
 def judge(rows: list[dict], experiment: str) -> list[Verdict]:
@@ -40,7 +41,7 @@ def judge(rows: list[dict], experiment: str) -> list[Verdict]:
     for spec in yaml.safe_load(CLAIMS.read_text()).values():
         if experiment in _experiments(spec):
             section = f"{spec['section']}; {experiment}" if isinstance(spec["experiment"], list) else spec["section"]
-            verdicts.append(Verdict(spec["claim"].strip(), section, *TESTS[spec["test"]](spec, rows)))
+            verdicts.append(Verdict(spec["claim"].strip(), section, *TESTS[spec["test"]](spec, rows), experiment))
     return verdicts
 
 
@@ -75,7 +76,7 @@ def everything(results: Path, tier: str) -> list[Verdict]:
         theory = read_table(results / "theory" / "verdicts.csv")
     except NoRecords:
         theory = []
-    return verdicts + [Verdict(**{key: row[key] for key in Verdict.__dataclass_fields__}) for row in theory]
+    return verdicts + [Verdict(row["claim"], row["section"], row["verdict"], row["evidence"]) for row in theory]
 
 
 def seeded(test):
@@ -85,7 +86,7 @@ def seeded(test):
     def judged(spec: dict, rows: list[dict]) -> tuple[str, str]:
         series = by_seed(select(rows, **spec["settings"]), spec["column"])
         if not series:
-            return NOT_RUN, f"no run with {spec['settings']}"
+            return NOT_RUN, "no run"
         holds, evidence = test(spec, series, rows)
         if len(series) < LEAST_SEEDS:
             return INCONCLUSIVE, f"{evidence}; {len(series)} of at least {LEAST_SEEDS} seeds"
@@ -137,9 +138,11 @@ def difference(spec: dict, rows: list[dict]) -> tuple[str, str]:
             ours = _values(reported, label, spec["column"], at)
             others = [_values(reported, other, spec["column"], at) for other in np.atleast_1d(spec["minus"])]
             if not ours or not all(others):
-                found.append((NOT_RUN, f"{label} at {at}: no run of {spec['of']} or {spec['minus']}"))
+                found.append((NOT_RUN, f"{label} at {at}: no such run"))
                 continue
             found.append(_compared(spec, f"{label} at {at}", ours, others))
+    if {verdict for verdict, _ in found} == {NOT_RUN}:
+        return NOT_RUN, "no run"
     return combined([verdict for verdict, _ in found]), "; ".join(text for _, text in found)
 
 
@@ -199,7 +202,7 @@ def trained(spec: dict, rows: list[dict]) -> tuple[str, str]:
         runs = reached.setdefault((row["initial_lr"], row["gamma"]), {})
         runs[row["run"]] = max(runs.get(row["run"], 0.0), row["train_acc"])
     if not reached:
-        return NOT_RUN, f"no run with {spec['settings']}"
+        return NOT_RUN, "no run"
     good = [key for key, runs in reached.items() if min(runs.values()) >= spec["threshold"]]
     seeds = max(len(runs) for runs in reached.values())
     text = f"{len(good)} of {len(reached)} settings trained, {seeds} seed{'s' if seeds > 1 else ''}"

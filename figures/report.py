@@ -57,8 +57,17 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def verdict_table(results: Path, tier: str) -> Table:
-    found = claims.everything(results, tier)
-    return ["claim", "section", "verdict", "evidence"], [[v.claim, v.section, v.verdict, v.evidence] for v in found]
+    """All of them, those without a verdict last and with their cost."""
+    costs = {cost["experiment"]: cost for cost in read_costs(results, tier)}
+    lines = []
+    for found in sorted(claims.everything(results, tier), key=lambda found: found.verdict == claims.NOT_RUN):
+        evidence = found.evidence
+        if found.verdict == claims.NOT_RUN and found.experiment in costs:
+            cost = costs[found.experiment]
+            evidence += f"; {found.experiment} would take {cost['hours']:,.1f} hours of this machine"
+            evidence += f", or about {cost['gpu_hours']:,.1f} of a GPU" if cost["gpu_hours"] >= 0.1 else ""
+        lines.append([found.claim, found.section, found.verdict, evidence])
+    return ["claim", "section", "verdict", "evidence"], lines
 
 
 def reference_table(results: Path, tier: str) -> Table:
@@ -113,15 +122,21 @@ def provenance_table(results: Path, tier: str) -> Table:
 
 def not_run_table(results: Path, tier: str) -> Table:
     """From `sweep.py plan=true tier=...`, which writes costs.json."""
-    try:
-        costs = json.loads((results / tier / "costs.json").read_text())
-    except FileNotFoundError:
+    costs = read_costs(results, tier)
+    if not costs:
         return ["experiment", f"run: python sweep.py plan=true tier={tier}"], []
     lines = [
         [cost["experiment"], str(cost["missing"]), f"{cost['hours']:,.1f}", f"{cost['gpu_hours']:,.1f}"]
         for cost in costs if cost["missing"]
     ]  # fmt: skip
     return ["experiment", "runs missing", "hours of this machine", "GPU hours (assumed, not measured)"], lines
+
+
+def read_costs(results: Path, tier: str) -> list[dict]:
+    try:
+        return json.loads((results / tier / "costs.json").read_text())
+    except FileNotFoundError:
+        return []
 
 
 def page(tier: str, sections: list[tuple[str, Table]], pictures: list[Path]) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -87,3 +88,27 @@ def test_the_papers_numbers_stand_beside_not_run_and_never_as_ours(results):
     _, lines = report.reference_table(results, "paper")
     assert len(lines) == 18 and {line[-1] for line in lines} == {"not run"}
     assert {"0.9475", "0.7627", "in the picture only"} <= {line[-2] for line in lines}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium (Debian: apt install chromium)")
+def test_a_browser_shows_it_without_errors_and_without_sideways_scrolling(written, tmp_path):
+    """At the width of a telephone: wide tables scroll in their own box, the page does not."""
+    page = written[0].read_text()
+    script = ("<script>onerror = e => { document.title = 'error ' + e };"
+              "onload = () => { document.title = [document.documentElement.scrollWidth, innerWidth,"
+              " document.querySelectorAll('figure svg').length].join(' ') }</script>")  # fmt: skip
+    tried = tmp_path / "tried.html"
+    tried.write_text(page.replace("</head>", f"{script}</head>"))
+    frame = tmp_path / "frame.html"  # a window is never narrower than some 500 pixels, a frame may be
+    frame.write_text(f"<iframe src='{tried.name}' style='width:390px;height:800px;border:0'></iframe>"
+                     "<script>onload = () => setTimeout(() => { document.title = "
+                     "frames[0].document.title }, 500)</script>")  # fmt: skip
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
+               "--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom", frame.as_uri()]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    (title,) = re.findall("<title>(.*?)</title>", done.stdout)
+    width, window, figures = map(int, title.split())
+    assert window == 390 and width <= window, "the page scrolls sideways"
+    assert figures == page.count("<figure ") >= 4
+    assert "CONSOLE" not in done.stderr, done.stderr
