@@ -93,6 +93,8 @@ redraw: $(READY)  ## all figures from the tables in git, nothing trained
 	@$(PY) -m figures.fig2 --redraw
 	@$(PY) -m figures.fig2_caption --redraw
 	@$(PY) -m figures.fig3
+	@$(PY) -m figures.fig4 --redraw
+	@$(PY) -m figures.fig4_layers --redraw
 	@$(PY) -m theory redraw=true
 
 paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, one real step (no GPU)

@@ -193,7 +193,7 @@ def trained(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """Which networks of a grid trained, by the best train accuracy of a run: `some` of the settings, or `none`.
 
     A setting trained if all its seeds reached the threshold. settings: columns that the rows must have; below: columns
-    with an upper bound, itself excluded.
+    with an upper bound, itself excluded; cells: how many settings there are.
     """
     chosen = select(rows, **spec["settings"])
     chosen = [row for row in chosen if all(row[key] < bound for key, bound in spec.get("below", {}).items())]
@@ -207,6 +207,8 @@ def trained(spec: dict, rows: list[dict]) -> tuple[str, str]:
     seeds = max(len(runs) for runs in reached.values())
     text = f"{len(good)} of {len(reached)} settings trained, {seeds} seed{'s' if seeds > 1 else ''}"
     text += ": " + ", ".join(f"lr {lr:g} γ {gamma:g}" for lr, gamma in good) if good else ""
+    if not good and len(reached) < spec["cells"]:  # one that is missing might train
+        return INCONCLUSIVE, f"{text}; {spec['cells'] - len(reached)} settings not run"
     return REPRODUCED if bool(good) == (spec["expect"] == "some") else NOT_REPRODUCED, text
 
 

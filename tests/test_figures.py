@@ -131,7 +131,8 @@ def test_trained_asks_for_every_seed_of_a_setting():
         return {"initial_lr": 0.1, "gamma": gamma, "depth": 13, "seed": seed, "train_acc": accuracy, "run": name}
 
     rows = [run("a", 0.5, 0, 0.95), run("b", 0.5, 1, 0.3), run("c", 1.0, 0, 0.2)]
-    spec = {"settings": {"depth": 13}, "threshold": 0.9, "expect": "some"}
+    spec = {"settings": {"depth": 13}, "threshold": 0.9, "expect": "some", "cells": 2}
+    assert claims.trained(spec | {"cells": 3}, rows)[0] == "inconclusive"  # the third might
     assert claims.trained(spec, rows)[0] == "not reproduced"
     rows.append(run("b", 0.5, 1, 0.91))  # a later epoch of the same run
     assert claims.trained(spec, rows)[0] == "reproduced"
