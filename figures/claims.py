@@ -6,7 +6,6 @@ The table of all claims at a tier, from the archive, with the theorems' verdicts
 """
 
 import functools
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import yaml
 from optimizers import PowerSGD
 
 from . import grid_claims
-from .grid_claims import INCONCLUSIVE, LEAST_SEEDS, MIXED, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from .grid_claims import INCONCLUSIVE, LEAST_SEEDS, MIXED, NOT_REPRODUCED, NOT_RUN, REPRODUCED, within
 from .records import NoRecords, by_seed, collect, command, options, read_table, select
 from .statistics import mean_interval
 
@@ -169,15 +168,8 @@ def _compared(spec: dict, name: str, ours: dict[int, float], others: list[dict[i
     paired = [ours[seed] - other[seed] for seed in ours if seed in other]
     if not paired:
         return NOT_RUN, f"{name}: no seed in common"
-    mean, low, high = mean_interval(paired)
-    least, most = (bound if bound is not None else side for bound, side in
-                   zip(spec["between"], (-math.inf, math.inf), strict=True))  # fmt: skip
-    text = f"{name}: {mean:+.4f} [{low:+.4f}, {high:+.4f}] over {len(paired)} seeds"
-    if len(paired) < LEAST_SEEDS:
-        return INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}"
-    if least < low and high < most:
-        return REPRODUCED, text
-    return (NOT_REPRODUCED if high <= least or low >= most else INCONCLUSIVE), text
+    verdict, text = within(paired, spec["between"])
+    return verdict, f"{name}: {text}"
 
 
 def combined(verdicts: list[str]) -> str:

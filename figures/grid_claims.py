@@ -34,11 +34,16 @@ def contrast(spec: dict, rows: list[dict]) -> tuple[str, str]:
     seeds = set.intersection(*(set(values) for _, values in parts))
     if not seeds:
         return NOT_RUN, f"a cell of {spec['terms']} is missing"
-    average, low, high = mean_interval([sum(sign * values[seed] for sign, values in parts) for seed in sorted(seeds)])
-    text = f"{average:+.4f} [{low:+.4f}, {high:+.4f}] over {len(seeds)} seeds"
-    least, most = (-math.inf if spec["between"][0] is None else spec["between"][0],
-                   math.inf if spec["between"][1] is None else spec["between"][1])  # fmt: skip
-    if len(seeds) < LEAST_SEEDS:
+    return within([sum(sign * values[seed] for sign, values in parts) for seed in sorted(seeds)], spec["between"])
+
+
+def within(values: list[float], between: list[float | None]) -> tuple[str, str]:
+    """Does the mean over seeds lie between the bounds (null: no bound)? Its 95 % interval decides."""
+    average, low, high = mean_interval(values)
+    least = -math.inf if between[0] is None else between[0]
+    most = math.inf if between[1] is None else between[1]
+    text = f"{average:+.4f} [{low:+.4f}, {high:+.4f}] over {len(values)} seeds"
+    if len(values) < LEAST_SEEDS:
         return INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}"
     if least < low and high < most:
         return REPRODUCED, text
