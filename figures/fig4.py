@@ -8,7 +8,7 @@ within 25 reaches 0.90.
 
 from . import style
 from .claims import as_markdown, judge
-from .records import collect, command, options, write_table
+from .records import collect, command, options, select, write_table
 from .tables import markdown
 
 SUCCESS = 0.90  # of fig4.yaml, whose runs end there
@@ -37,12 +37,12 @@ def outcomes(rows: list[dict]) -> list[dict]:
     cells = []
     for run in runs.values():
         accuracies, last = [row["train_acc"] for row in run], run[-1]
-        cell = {key: last[key] for key in ("depth", "gamma", "initial_lr", "seed")}
+        cell = {key: last[key] for key in ("label", "depth", "gamma", "initial_lr", "seed")}
         cell = {"lr" if key == "initial_lr" else key: value for key, value in cell.items()}
         cell |= {"succeeded": max(accuracies) >= SUCCESS, "ended": ending(last), "epochs": len(run)}
         cell |= {"best_train_acc": max(accuracies), "last_train_acc": accuracies[-1], "last_test_acc": last["test_acc"]}
         cells.append(cell | {"run": last["run"]})
-    return sorted(cells, key=lambda cell: (cell["depth"], cell["gamma"], -cell["lr"], cell["seed"]))
+    return sorted(cells, key=lambda c: (c["label"] != "powersgd", c["depth"], c["gamma"] or 0, -c["lr"], c["seed"]))
 
 
 def ending(last: dict) -> str:
@@ -60,13 +60,16 @@ def share(cells: list[dict], **where) -> float | None:
 
 
 def draw(cells: list[dict], provenance: dict):
-    lrs, gammas, depths = provenance["axes"].values()
+    """A panel a depth; a row a gamma, and above them the rows of other optimizers that joined."""
+    lrs, _, depths = provenance["axes"].values()
+    entries = provenance["entries"]
     figure, panels = style.plt.subplots(1, len(depths), figsize=(2.6 * len(depths) + 0.6, 4.6), sharey=True)
     for axes, depth in zip(style.listed(panels), depths, strict=True):
-        values = [[share(cells, depth=depth, gamma=gamma, lr=lr) for lr in lrs[::-1]] for gamma in gammas]
+        values = [[share(cells, depth=depth, label=label, gamma=gamma, lr=lr) for lr in lrs[::-1]]
+                  for label, gamma in entries]  # fmt: skip
         style.heatmap(axes, values, low=0, high=1, shown=lambda value: "" if value in (0, 1) else f"{value:.2f}")
         axes.set_xticklabels([f"{lr:g}" for lr in lrs[::-1]])
-        axes.set_yticklabels([f"{gamma:g}" for gamma in gammas])
+        axes.set_yticklabels([row_name(*entry) for entry in entries])
         axes.set(title=f"{depth} layers", xlabel="learning rate")
     style.listed(panels)[0].set_ylabel("γ   (1 is SGD)")
     figure.suptitle(
@@ -77,18 +80,26 @@ def draw(cells: list[dict], provenance: dict):
     return figure
 
 
+def row_name(label: str, gamma: float | None) -> str:
+    name = "" if label == "powersgd" else label.replace("_", " ")
+    return name if gamma is None else f"{name} {gamma:g}".strip()
+
+
 def summary(cells: list[dict]) -> str:
-    """For each depth: how many settings of SGD and of PowerSGD trained, and which."""
+    """For each depth: how many settings of each optimizer trained, and which. PowerSGD with gamma 1 is SGD."""
     lines = []
     for depth in sorted({cell["depth"] for cell in cells}):
-        for name, chosen in (
-            ("SGD (γ 1)", [cell for cell in cells if cell["depth"] == depth and cell["gamma"] == 1]),
-            ("PowerSGD (γ < 1)", [cell for cell in cells if cell["depth"] == depth and cell["gamma"] < 1]),
-        ):
+        groups: dict[str, list[dict]] = {"SGD (γ 1)": [], "PowerSGD (γ < 1)": []}
+        for cell in select(cells, depth=depth):
+            name = ("SGD (γ 1)" if cell["gamma"] == 1 else "PowerSGD (γ < 1)") if cell["label"] == "powersgd" else ""
+            groups.setdefault(name or cell["label"], []).append(cell)
+        for name, chosen in groups.items():
             settings = dict.fromkeys((cell["lr"], cell["gamma"]) for cell in chosen)
             shares = {s: share(chosen, lr=s[0], gamma=s[1]) for s in settings}
-            trained = [f"lr {lr:g} γ {g:g}" + ("" if part == 1 else f" ({part:.2f} of seeds)")
-                       for (lr, g), part in shares.items() if part]  # fmt: skip
+            trained = [
+                f"lr {lr:g}" + ("" if g is None else f" γ {g:g}") + ("" if part == 1 else f" ({part:.2f} of seeds)")
+                for (lr, g), part in shares.items() if part
+            ]  # fmt: skip
             ends = {end: sum(cell["ended"] == end for cell in chosen) for end in ("dead", "diverged", "all epochs")}
             lines.append([
                 str(depth), name, f"{sum(part == 1 for part in shares.values())} of {len(shares)}",

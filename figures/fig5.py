@@ -6,6 +6,7 @@ python -m figures.fig5 [--tier laptop] [--results results] [--redraw]
 from statistics import mean
 
 from . import style
+from .fig4 import row_name
 from .records import best, collect, command, options, select, write_table
 
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
@@ -34,16 +35,22 @@ def cells(rows: list[dict]) -> list[dict]:
 
 def draw(found: list[dict], provenance: dict):
     models = [model for model in NETWORKS if select(found, model=model)]
-    lrs, gammas = provenance["axes"]["initial_lr"][::-1], provenance["axes"]["gamma"]
+    lrs, entries = provenance["axes"]["initial_lr"][::-1], provenance["entries"]
+    gammas = sorted({gamma for label, gamma in entries if label.endswith("powersgd") and gamma is not None})
     values = [cell["best_test_acc"] for cell in found]
+    others = list(dict.fromkeys((cell["optimizer"], cell["gamma"]) for cell in found
+                                if cell["optimizer"] not in ("powersgd", "sgdm")))  # fmt: skip
     figure, panels = style.plt.subplots(1, len(models), figsize=(3.6 * len(models) + 0.4, 4.8), sharey=True)
     for axes, model in zip(style.listed(panels), models, strict=True):
         grid = [[value(found, model=model, optimizer="sgdm", lr=lr) for lr in lrs]]
         grid += [[value(found, model=model, optimizer="powersgd", gamma=gamma, lr=lr) for lr in lrs]
                  for gamma in gammas]  # fmt: skip
+        grid += [
+            [value(found, model=model, optimizer=name, gamma=gamma, lr=lr) for lr in lrs] for name, gamma in others
+        ]
         style.heatmap(axes, grid, min(values), max(values), lambda accuracy: f"{accuracy:.1%}")
         axes.set_xticklabels([f"{lr:g}" for lr in lrs])
-        axes.set_yticklabels(["SGDM", *(f"γ {gamma:g}" for gamma in gammas)])
+        axes.set_yticklabels(["SGDM", *(f"γ {gamma:g}" for gamma in gammas), *(row_name(*other) for other in others)])
         axes.set(title=NETWORKS[model], xlabel="learning rate")
     figure.suptitle("best test accuracy on CIFAR-10, mean over seeds (γ 1 is SGD)", fontsize=8)
     figure.tight_layout(rect=(0, 0.03, 1, 1))

@@ -55,12 +55,20 @@ def provenance(experiment: str, tier: str, changes: list[str], runs: list[dict])
         "runs": len(ended),
         "missing": [named(run) for run in runs if run["state"] == MISSING],
         "axes": {key: sorted({run[key] for run in runs if run[key] is not None}) for key in AXES},
+        "entries": entries(runs),
         "states": {state: sum(run["state"] == state for run in ended) for state in ("finished", "diverged")},
         "training_seconds": round(sum(run["seconds"] for run in ended), 1),
         "seconds_per_run": round(statistics.mean(run["seconds"] for run in ended), 1),
         "environments": [environments[key] for key in sorted(environments)],
         "environment_changed_while_training": sum(bool(run["environment_changes"]) for run in ended),
     }
+
+
+def entries(runs: list[dict]) -> list[tuple[str, float | None]]:
+    """(label, gamma) of all runs: labels in the order of the grid, gammas rising."""
+    labels = list(dict.fromkeys(run["label"] for run in runs))
+    found = {(run["label"], run["gamma"]) for run in runs}
+    return sorted(found, key=lambda pair: (labels.index(pair[0]), -1.0 if pair[1] is None else pair[1]))
 
 
 def named(run: dict) -> str:

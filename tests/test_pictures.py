@@ -6,6 +6,7 @@ import math
 import pytest
 
 from figures import fairness, fig1, fig3, fig4, fig4_layers, fig5, fig6, fig7, style
+from figures.records import entries
 
 PROVENANCE = {"tier": "laptop", "seeds": [0, 1], "runs": 4, "changes": [], "missing": ["sgdm, lr 1, seed 0"]}
 
@@ -29,7 +30,7 @@ def drawn(figure) -> str:
 def provenance(records):
     axes = {key: sorted({row[key] for row in records if row[key] is not None}) for key in
             ("initial_lr", "gamma", "depth")}  # fmt: skip
-    return PROVENANCE | {"axes": axes}
+    return PROVENANCE | {"axes": axes, "entries": entries(records)}
 
 
 def test_a_cell_of_figure_4_succeeds_by_its_best_epoch_and_says_how_it_ended():
@@ -49,12 +50,41 @@ def test_a_cell_of_figure_4_succeeds_by_its_best_epoch_and_says_how_it_ended():
         "d": (False, "all epochs", 25),
         "e": (True, "succeeded", 1),
     }
-    wanted = ["depth", "gamma", "lr", "seed", "succeeded", "ended", "epochs", "best_train_acc", "last_train_acc"]
+    wanted = [
+        "label",
+        "depth",
+        "gamma",
+        "lr",
+        "seed",
+        "succeeded",
+        "ended",
+        "epochs",
+        "best_train_acc",
+        "last_train_acc",
+    ]
     assert list(cells[0])[: len(wanted)] == wanted
     assert fig4.share(cells, gamma=1.0) == 0.5 and fig4.share(cells, gamma=0.5) is None
     assert "0 of 1" in fig4.summary(cells) and "(0.50 of seeds)" in fig4.summary(cells)
     text = drawn(fig4.draw(cells, provenance(records)))
     assert "13 layers" in text and "1 runs missing" in text
+
+
+def test_another_optimizer_has_its_own_rows_in_figures_4_and_5():
+    records = [
+        *rows("a", [{"train_acc": 0.95, "test_acc": 0.9}]),
+        *rows("b", [{"train_acc": 0.95, "test_acc": 0.7}], label="rescaled_sgd", optimizer="rescaled_sgd", gamma=0.4),
+        *rows(
+            "c", [{"train_acc": 0.2, "test_acc": 0.6}], label="normalised_sgd", optimizer="normalised_sgd", gamma=None
+        ),
+    ]
+    assert entries(records) == [("powersgd", 0.8), ("rescaled_sgd", 0.4), ("normalised_sgd", None)]
+    assert "rescaled_sgd | 1 of 1 | lr 0.1 γ 0.4 |" in fig4.summary(fig4.outcomes(records))
+    assert "normalised_sgd | 0 of 1 |" in fig4.summary(fig4.outcomes(records))
+    for figure in (fig4.draw(fig4.outcomes(records), provenance(records)),
+                   fig5.draw(fig5.cells(records), provenance(records))):  # fmt: skip
+        names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        assert names[-2:] == ["rescaled sgd 0.4", "normalised sgd"]
+        style.plt.close(figure)
 
 
 def test_figure_5_shows_the_mean_of_each_runs_best_epoch():
