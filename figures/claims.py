@@ -20,6 +20,7 @@ from . import grid_claims
 from .grid_claims import INCONCLUSIVE, LEAST_SEEDS, MIXED, NOT_REPRODUCED, NOT_RUN, REPRODUCED, within
 from .records import NoRecords, by_seed, collect, command, options, read_table, select
 from .statistics import mean_interval
+from .tables import markdown
 
 NOT_TESTABLE = "not testable"
 CLAIMS = Path(__file__).with_name("claims.yaml")
@@ -236,9 +237,8 @@ TESTS |= grid_claims.TESTS
 
 
 def as_markdown(verdicts: list[Verdict], tier: str) -> str:
-    lines = [f"| claim | section | verdict (tier {tier}) | evidence |", "| --- | --- | --- | --- |"]
-    lines += [f"| {v.claim} | {v.section} | **{v.verdict}** | {v.evidence} |" for v in verdicts]
-    return "\n".join(lines) + "\n"
+    lines = [[v.claim, v.section, f"**{v.verdict}**", v.evidence] for v in verdicts]
+    return markdown(["claim", "section", f"verdict (tier {tier})", "evidence"], lines)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import yaml
 from . import claims
 from .records import NoRecords, best, collect, command, options, read_table
 from .statistics import mean_interval
+from .tables import markdown
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -178,8 +179,7 @@ def markdown_page(tier: str, sections: list[tuple[str, Table]], pictures: list[P
     parts = [f"# PowerSGD, reproduced: tier {tier}\n\n{WARNING.get(tier, '')}\n"]
     for title, (header, lines) in sections:
         parts.append(f"## {title}\n")
-        rows = [[cell.replace("|", "\\|") for cell in line] for line in (header, ["---"] * len(header), *lines)]
-        parts.append("\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n" if lines else "Nothing.\n")
+        parts.append(markdown(header, lines) if lines else "Nothing.\n")
     parts.append("## The figures\n")
     parts += [f"![{path.stem}]({_relative(path, folder)})\n" for path in pictures]
     return "\n".join(parts)

@@ -9,7 +9,8 @@ LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+    """A bar inside a cell would end it, so it is escaped."""
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, ["---"] * len(header), *rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from figures import report
+from figures import claims, report
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -88,6 +88,17 @@ def test_the_papers_numbers_stand_beside_not_run_and_never_as_ours(results):
     _, lines = report.reference_table(results, "paper")
     assert len(lines) == 18 and {line[-1] for line in lines} == {"not run"}
     assert {"0.9475", "0.7627", "in the picture only"} <= {line[-2] for line in lines}
+
+
+def test_the_headline_table_of_the_readme_says_what_the_records_say():
+    found = {}
+    for verdict in claims.everything(ROOT / "results", "paper"):
+        found.setdefault(verdict.claim, set()).add(verdict.verdict)
+    text = (ROOT / "README.md").read_text().split("## What holds so far")[1].split("\n## ")[0]
+    lines = re.findall(r"^\| (.*) \| (.*) \|$", text, re.MULTILINE)[2:]
+    assert len(lines) >= 8
+    for claim, verdict in lines:
+        assert found[claim] == {verdict}, claim
 
 
 @pytest.mark.slow
