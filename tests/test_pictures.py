@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from figures import fairness, fig1, fig3, fig4, fig4_layers, fig5, fig6, fig7, style
+from figures import fairness, fig1, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7, style
 from figures.records import entries
 
 PROVENANCE = {"tier": "laptop", "seeds": [0, 1], "runs": 4, "changes": [], "missing": ["sgdm, lr 1, seed 0"]}
@@ -165,3 +165,17 @@ def drawn_legends(figure) -> str:
     words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     style.plt.close(figure)
     return "\n".join(words)
+
+
+def test_the_rule_of_figure_4_is_judged_by_the_rest_of_the_run():
+    records = [
+        *rows("a", [{"train_acc": 0.95}, {"train_acc": 0.97}], label="trained-1"),
+        *rows("b", [{"train_acc": 0.95}, {"train_acc": 0.11}], label="trained-2"),
+        *rows("c", [{"train_acc": 0.1, "grad_norm1": 0.0}] * 3, label="dead-1"),
+        *rows("d", [{"train_acc": 0.1, "grad_norm1": 0.0}, {"train_acc": 0.2}], label="dead-2"),
+        *rows("e", [{"train_acc": 0.2}] * 2, label="dead-3"),
+    ]
+    lines = [line.split(" | ") for line in fig4_rule.table(records).splitlines()[2:]]
+    assert [(line[3], line[-1].strip(" |")) for line in lines] == [
+        ("trained in 1", "yes"), ("trained in 1", "no"), ("dead in 1", "yes"), ("dead in 1", "no"), ("neither in 2", "yes"),
+    ]  # fmt: skip
