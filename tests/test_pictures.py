@@ -177,5 +177,6 @@ def test_the_rule_of_figure_4_is_judged_by_the_rest_of_the_run():
     ]
     lines = [line.split(" | ") for line in fig4_rule.table(records).splitlines()[2:]]
     assert [(line[3], line[-1].strip(" |")) for line in lines] == [
-        ("trained in 1", "yes"), ("trained in 1", "no"), ("dead in 1", "yes"), ("dead in 1", "no"), ("neither in 2", "yes"),
+        ("trained in 1", "yes"), ("trained in 1", "no"), ("dead in 1", "yes"), ("dead in 1", "no"),
+        ("neither in 2", "yes"),
     ]  # fmt: skip
