@@ -54,7 +54,8 @@ $(FIG1) fig1 fig5 fig6 fig7 figures: TIER ?= laptop
 plan: $(READY)  ## runs, done and hours of every experiment at a tier; trains nothing
 	@$(PY) sweep.py plan=true tier=$(TIER) launcher=local $(ARGS)
 
-fig1: $(FIG1)  ## figure 1, all panels; fig1a ... fig1j: one of them
+# ImageNet has no laptop tier.
+fig1: $(if $(filter-out laptop,$(TIER)),$(FIG1),$(filter-out fig1i fig1j,$(FIG1)))  ## figure 1, all panels; fig1a ... fig1j: one of them
 
 $(FIG1): fig1%: $(READY)
 	@$(SWEEP) experiment=fig1$(pair_$*); status=$$?; [ $$status = 2 ] || $(PY) -m figures.fig1 $* --tier $(TIER); exit $$status

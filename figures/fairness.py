@@ -65,13 +65,18 @@ def draw(found: dict[str, list[float]], provenance: dict):
 
 
 def table(found: dict[str, list[float]]) -> str:
-    """Each optimizer at its own budget and at the smallest one."""
-    budget = min(len(values) for values in found.values())
-    lines = [
-        [NAMES.get(label, label), str(len(values)), f"{max(values):.4f}", f"{expected_best(values, budget):.4f}"]
+    header = ["optimizer", "settings", "best of all", "of them, tried", "expected best of those"]
+    return markdown(header, compared(found))
+
+
+def compared(found: dict[str, list[float]]) -> list[list[str]]:
+    """Each optimizer at its own number of settings and at the smallest one."""
+    budget = min((len(values) for values in found.values()), default=0)
+    return [
+        [NAMES.get(label, label), str(len(values)), f"{max(values):.4f}", str(budget),
+         f"{expected_best(values, budget):.4f}"]
         for label, values in found.items()
-    ]
-    return markdown(["optimizer", "settings", "best of all", f"expected best of {budget}"], lines)
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

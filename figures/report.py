@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from . import claims
+from . import claims, fairness
 from .records import NoRecords, best, collect, command, options, read_table
 from .statistics import mean_interval
 from .tables import markdown
@@ -44,6 +44,7 @@ def main() -> None:
         ("The claims", verdict_table(arguments.results, arguments.tier)),
         ("The paper's numbers and ours", reference_table(arguments.results, arguments.tier)),
         ("What was chosen", selection_table(folder)),
+        ("At an equal budget of settings", fairness_table(arguments.results, arguments.tier)),
         ("Where it comes from", provenance_table(arguments.results, arguments.tier)),
         ("Not run", not_run_table(arguments.results, arguments.tier)),
     ]
@@ -101,6 +102,19 @@ def selection_table(folder: Path) -> Table:
             for row in read_table(path) if row["chosen"] == "yes"
         ]  # fmt: skip
     return ["experiment", "optimizer", "setting", "reason"], lines
+
+
+def fairness_table(results: Path, tier: str) -> Table:
+    """Each optimizer of figure 1 at its own number of settings and at the smallest one."""
+    lines = []
+    for experiment in EXPERIMENTS[:5]:
+        try:
+            rows, _ = collect(results, tier, experiment, redraw=True)
+        except NoRecords:
+            continue
+        found = fairness.scores([row for row in rows if row["stage"] == "grid"])
+        lines += [[experiment, *line] for line in fairness.compared(found)]
+    return ["experiment", "optimizer", "settings", "best of all", "of them, tried", "expected best of those"], lines
 
 
 def provenance_table(results: Path, tier: str) -> Table:

@@ -149,7 +149,7 @@ def test_fairness_compares_at_the_smallest_budget():
     records += rows("b", [{"test_acc": 0.7}], stage="grid", label="sgdm", optimizer="sgdm", gamma=None)
     found = fairness.scores(records)
     assert found == {"powersgd": [0.2, 0.8], "sgdm": [0.7]}
-    assert "| PowerSGD | 2 | 0.8000 | 0.5000 |" in fairness.table(found)
+    assert "| PowerSGD | 2 | 0.8000 | 1 | 0.5000 |" in fairness.table(found)
     assert "SGDM" in drawn(fairness.draw(found, provenance(records)))
 
 
