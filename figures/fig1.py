@@ -7,11 +7,14 @@ a c e g i: running train accuracy; b d f h j: test accuracy, the best of each op
 
 from pathlib import Path
 
+import yaml
+
 from . import style
 from .records import best, by_seed, collect, command, options
 from .statistics import mean_interval
 from .tables import markdown
 
+REFERENCE = Path(__file__).resolve().parent.parent / "results" / "paper_reference.yaml"
 PANELS = {"ab": "ResNet-50 on CIFAR-10", "cd": "DenseNet-121 on CIFAR-10", "ef": "WRN-26-10 on CIFAR-100",
           "gh": "ResNeXt-29 on CIFAR-100", "ij": "ResNet-50 on ImageNet"}  # fmt: skip
 NAMES = {"sgdm": "SGDM", "powersgd": "PowerSGD", "powersgdm": "PowerSGDM", "adagrad": "AdaGrad", "rmsprop": "RMSprop",
@@ -51,12 +54,25 @@ def draw(rows: list[dict], provenance: dict, letter: str, title: str):
         if not train:
             name += f", best {mean_interval(best(chosen, 'test_acc'))[0]:.2%}"
         style.curves(axes, list(by_seed(chosen, column).values()), name, *style.nth(index))
+    if not train and provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
+        for label, value in stated(rows[0]["dataset"], rows[0]["model"]).items():
+            style.paper_line(axes, value, f"paper, {NAMES.get(label, label)}: {value:.2%}")
     axes.set(xlabel="epoch", ylabel="train accuracy (running)" if train else "test accuracy",
              title=f"({letter}) {title}")  # fmt: skip
     axes.legend(fontsize=7)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     style.stamp(figure, provenance)
     return figure
+
+
+def stated(dataset: str, model: str) -> dict[str, float]:
+    """The best test accuracies that the paper states for a network, by optimizer."""
+    entries = yaml.safe_load(REFERENCE.read_text())["figure1"]
+    return {
+        entry["optimizer"]: entry["best_test_acc"]
+        for entry in entries
+        if (entry["dataset"], entry["model"]) == (dataset, model) and entry["best_test_acc"] is not None
+    }
 
 
 def table(rows: list[dict]) -> str:

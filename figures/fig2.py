@@ -66,8 +66,7 @@ def draw(rows: list[dict], provenance: dict):
             text = f"{label}:\nexactly 0 from epoch {min(zeros)} on"
             norm.annotate(text, (min(zeros), 0.3), xytext=(min(zeros) + 0.3, 0.3), fontsize=7, color=colour)
     for value, text in PAPER_LINES:
-        accuracy.axhline(value, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)))
-        accuracy.annotate(text, (1, value), (1, value + 0.015), fontsize=7, color="#555555")
+        style.paper_line(accuracy, value, text)
     accuracy.set(xlabel="epoch", ylabel="train accuracy (running)", ylim=(0, 1.08), title="(a) train accuracy")
     norm.set(xlabel="epoch", ylabel="1-norm of the first layer's gradient", yscale="log", title="(b) gradient norm")
     figure.legend(*accuracy.get_legend_handles_labels(), loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.03))

@@ -11,6 +11,7 @@ from .records import best, by_seed, collect, command, options
 from .statistics import mean_interval
 from .tables import markdown
 
+PAPER_LINES = ((0.9412, "paper, PowerSGD: 94.12 %"), (0.9464, "paper, PowerSGDR: 94.64 %"))
 NAMES = {"sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSGD", "powersgdr": "PowerSGDR"}
 
 
@@ -33,6 +34,9 @@ def draw(rows: list[dict], provenance: dict):
             style.curves(loss, list(by_seed(chosen, "train_loss").values()), name, *style.nth(index))
             style.curves(accuracy, list(by_seed(chosen, "test_acc").values()), f"{name}, best {top:.2%}",
                          *style.nth(index))  # fmt: skip
+    if provenance["tier"] == "paper":
+        for value, text in PAPER_LINES:
+            style.paper_line(accuracy, value, text)
     loss.set(xlabel="epoch", ylabel="train loss (running)", yscale="log", title="train loss")
     accuracy.set(xlabel="epoch", ylabel="test accuracy", title="test accuracy")
     loss.legend()

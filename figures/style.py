@@ -45,6 +45,12 @@ def curves(axes, series: list[list[float]], label: str, colour: str, dash: str =
     axes.plot(epochs, summary[:, 0], dash, color=colour, linewidth=1.8, label=label)
 
 
+def paper_line(axes, value: float, text: str) -> None:
+    """A value that the paper states, marked as the paper's."""
+    axes.axhline(value, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.annotate(text, (1, value), (1, value + 0.015), fontsize=7, color="#555555")
+
+
 def listed(axes) -> list:
     """What plt.subplots returned, as a list."""
     return list(np.ravel(axes))

@@ -119,6 +119,9 @@ def test_figure_1_annotates_the_mean_best_and_the_table_has_best_and_last():
     ]
     text = drawn(fig1.draw(records, provenance(records), "b", "a network"))
     assert "PowerSGD, best 85.00%" in text and "Adam, best 60.00%" in text
+    records = [row | {"dataset": "cifar10"} for row in records]
+    assert "paper" not in text
+    assert "paper, SGDM: 94.75%" in drawn(fig1.draw(records, provenance(records) | {"tier": "paper"}, "b", "a network"))
     line = next(line for line in fig1.table(records).splitlines() if line.startswith("| PowerSGD "))
     assert "0.8500 [" in line and "0.7500 [" in line and "| 2 |" in line
 
