@@ -33,7 +33,7 @@ def contrast(spec: dict, rows: list[dict]) -> tuple[str, str]:
     parts = [(sign, cells.get((lr, gamma), {})) for sign, lr, gamma in spec["terms"]]
     seeds = set.intersection(*(set(values) for _, values in parts))
     if not seeds:
-        return NOT_RUN, f"a cell of {spec['terms']} is missing"
+        return NOT_RUN, "no run" if not cells else "a cell that it needs is missing"
     return within([sum(sign * values[seed] for sign, values in parts) for seed in sorted(seeds)], spec["between"])
 
 

@@ -187,7 +187,16 @@ def figure_html(path: Path) -> str:
     name = path.stem
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
-    return f"<figure id='{name}'>{svg}<figcaption>{html.escape(path.name)}</figcaption></figure>"
+    return f"<figure id='{name}'>{svg}<figcaption>{html.escape(caption(name))}</figcaption></figure>"
+
+
+def caption(name: str) -> str:
+    """Of a picture: the first line of what draws it, or its name."""
+    module = name.replace("figure", "fig", 1)
+    path = Path(__file__).with_name(f"{module}.py")
+    if not path.exists():  # figure1a ... figure1j are one module's
+        path = Path(__file__).with_name("fig1.py") if module.startswith("fig1") else None
+    return f"{name}. {path.read_text().splitlines()[0].strip(chr(34))}" if path else name
 
 
 def markdown_page(tier: str, sections: list[tuple[str, Table]], pictures: list[Path], folder: Path) -> str:
