@@ -198,8 +198,8 @@ def test_a_run_that_always_kills_its_worker_is_reported_and_the_others_end(begin
 @pytest.mark.parametrize(
     ("number", "launcher"),
     [
-        (signal.SIGINT, "local"),
-        pytest.param(signal.SIGTERM, "local", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "local", marks=pytest.mark.slow),
+        (signal.SIGTERM, "local"),
         (signal.SIGINT, "here"),
     ],
 )

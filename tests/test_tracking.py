@@ -109,6 +109,7 @@ def test_at_a_terminal_without_an_account_every_epoch_is_logged_offline_and_noth
     assert [end["exit_code"] for end in records(run, "exit")] == [0]
 
 
+@pytest.mark.slow
 def test_the_files_of_a_run_that_was_killed_and_stopped_hold_every_epoch(tmp_path):
     changes = {"wandb.mode": "offline", "epochs": 5}
     killed = start(tmp_path, lockstep=True, **changes)
