@@ -83,6 +83,8 @@ def stamp(figure, provenance: dict) -> None:
         text += f" (changed: {' '.join(provenance['changes'])})"
     if provenance["missing"]:
         text += f", {len(provenance['missing'])} runs missing"
+    if len(provenance["environments"]) > 1:  # commits, versions, devices: the report says which
+        text += f", {len(provenance['environments'])} environments"
     if provenance["tier"] == "smoke":
         text += ": shows that it runs, not what holds"
     figure.text(0.995, 0.005, text, ha="right", va="bottom", fontsize=7, color="#555555")

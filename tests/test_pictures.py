@@ -8,7 +8,8 @@ import pytest
 from figures import fairness, fig1, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7, style
 from figures.records import entries
 
-PROVENANCE = {"tier": "laptop", "seeds": [0, 1], "runs": 4, "changes": [], "missing": ["sgdm, lr 1, seed 0"]}
+PROVENANCE = {"tier": "laptop", "seeds": [0, 1], "runs": 4, "changes": [], "missing": ["sgdm, lr 1, seed 0"],
+              "environments": [{"commit": "a"}, {"commit": "b"}]}  # fmt: skip
 
 
 def rows(run: str, epochs: list[dict], **about) -> list[dict]:
@@ -66,7 +67,7 @@ def test_a_cell_of_figure_4_succeeds_by_its_best_epoch_and_says_how_it_ended():
     assert fig4.share(cells, gamma=1.0) == 0.5 and fig4.share(cells, gamma=0.5) is None
     assert "0 of 1" in fig4.summary(cells) and "(0.50 of seeds)" in fig4.summary(cells)
     text = drawn(fig4.draw(cells, provenance(records)))
-    assert "13 layers" in text and "1 runs missing" in text
+    assert "13 layers" in text and "1 runs missing" in text and "2 environments" in text
 
 
 def test_another_optimizer_has_its_own_rows_in_figures_4_and_5():
