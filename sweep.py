@@ -1,6 +1,6 @@
 """Train all runs that an experiment asks for: `python sweep.py experiment=fig2 tier=smoke launcher=local`."""
 
-import json
+import math
 import sys
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from hydra.core.hydra_config import HydraConfig
 
 from training import cli
 from training.config import ConfigError
-from training.run import write_atomically
 
 cli.register()
 
@@ -21,6 +20,9 @@ def main(config) -> None:
     from sweeps.merge import merge
     from sweeps.plan import Experiment
 
+    asked = [name for name in ("plan", "status", "calibrate", "merge") if config[name]]
+    if len(asked) > 1:
+        raise ConfigError(f"{' and '.join(f'{name}={config[name]}' for name in asked)}: one at a time")
     launcher = HydraConfig.get().launcher
     given = list(HydraConfig.get().overrides.task)
     if config.merge is not None:
@@ -36,12 +38,9 @@ def main(config) -> None:
         print(f"calibration {cost.calibrate(jobs, Path(config.results))}")
     elif config.plan:
         print(show.plan_table(plans, launcher))
-        path = Path(config.results) / config.tier / "costs.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(show.costs(plans, launcher), indent=1) + "\n").encode())
+        show.keep_costs(plans, launcher)
     elif config.status:
         print(show.status_table(plans[0], launcher))
-        print(f"what the figures draw from: {plans[0].write()}")
     else:
         sweep(experiment, launcher, config)
 
@@ -52,11 +51,11 @@ def sweep(experiment, launcher: dict, config) -> None:
 
     plan = experiment.plan()
     print(show.summary(plan, launcher), flush=True)
-    hours, _ = show.machine_hours(plan, launcher)
+    hours, _ = show.machine_hours(plan, launcher, config.only)
     if hours > config.budget:
         raise ConfigError(
-            f"the plan needs up to {hours:,.0f} hours of this machine, budget={config.budget:g} allows less; choose "
-            f"tier=laptop or tier=smoke, or consent with budget={hours + 1:.0f}"
+            f"the plan needs about {show.duration(hours)} of this machine, budget={config.budget:g} hours allows less; "
+            f"choose tier=laptop or tier=smoke, or consent with budget={math.ceil(hours)}"
         )
     path, failed = plan.write(), {}
     while jobs := [job for job in plan.missing() if job.run.name not in failed and wanted(job, config)]:

@@ -6,6 +6,7 @@ The table of all claims at a tier, from the archive, with the theorems' verdicts
 """
 
 import functools
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,17 +148,23 @@ def difference(spec: dict, rows: list[dict]) -> tuple[str, str]:
 
 
 def _values(rows: list[dict], label: str, column: str, at) -> dict[int, float]:
-    """The value of each seed's run."""
+    """The value of each seed's run. A run that diverged before that epoch has the worst there is."""
+    worst = 0.0 if column.endswith("acc") else math.inf
+    longest = max((row["epoch"] for row in rows), default=0)
     values = {}
     for seed, series in by_seed(select(rows, label=label), column).items():
+        series = [value if math.isfinite(value) else worst for value in series]
+        diverged = len(series) < longest
         if at == "after_drop":
             lrs = by_seed(select(rows, label=label, seed=seed), "lr")[seed]
             epoch = next((n for n, lr in enumerate(lrs) if lr < lrs[0]), None)
-            value = None if epoch is None else series[epoch]
+            value = (worst if diverged else None) if epoch is None else series[epoch]
         elif isinstance(at, int):
-            value = series[at - 1] if len(series) >= at else None
+            value = (worst if at <= longest else None) if len(series) < at else series[at - 1]
+        elif at == "last":
+            value = worst if diverged else series[-1]
         else:
-            value = {"best": max, "lowest": min, "last": lambda run: run[-1]}[at](series)
+            value = max(series) if at == "best" else min(series)
         if value is not None:
             values[seed] = value
     return values
@@ -183,26 +190,34 @@ def combined(verdicts: list[str]) -> str:
 
 
 def trained(spec: dict, rows: list[dict]) -> tuple[str, str]:
-    """Which networks of a grid trained, by the best train accuracy of a run: `some` of the settings, or `none`.
+    """Does a network of the grid train, by the best train accuracy of a run: `some` setting, or `none`?
 
-    A setting trained if all its seeds reached the threshold. settings: columns that the rows must have; below: columns
-    with an upper bound, itself excluded; cells: how many settings there are.
+    One run that reached the threshold shows that it can; that none can takes all cells and seeds enough. settings:
+    columns that the rows must have; below: columns with an upper bound, itself excluded; cells: how many settings
+    there are.
     """
-    chosen = select(rows, **spec["settings"])
-    chosen = [row for row in chosen if all(row[key] < bound for key, bound in spec.get("below", {}).items())]
+    chosen = [row for row in select(rows, **spec["settings"])
+              if all(row[key] < bound for key, bound in spec.get("below", {}).items())]  # fmt: skip
     reached: dict[tuple, dict[str, float]] = {}
     for row in chosen:
         runs = reached.setdefault((row["initial_lr"], row["gamma"]), {})
         runs[row["run"]] = max(runs.get(row["run"], 0.0), row["train_acc"])
     if not reached:
         return NOT_RUN, "no run"
-    good = [key for key, runs in reached.items() if min(runs.values()) >= spec["threshold"]]
-    seeds = max(len(runs) for runs in reached.values())
-    text = f"{len(good)} of {len(reached)} settings trained, {seeds} seed{'s' if seeds > 1 else ''}"
-    text += ": " + ", ".join(f"lr {lr:g} γ {gamma:g}" for lr, gamma in good) if good else ""
-    if not good and len(reached) < spec["cells"]:  # one that is missing might train
+    seeds = min(len(runs) for runs in reached.values())
+    good = {key: sum(value >= spec["threshold"] for value in runs.values()) for key, runs in reached.items()}
+    good = {key: count for key, count in good.items() if count}
+    text = f"{len(good)} of {spec['cells']} settings trained, {seeds} seed{'s' if seeds != 1 else ''}"
+    if good:
+        names = [f"lr {lr:g} γ {gamma:g}" + (f" ({count} of {len(reached[lr, gamma])})" if seeds > 1 else "")
+                 for (lr, gamma), count in good.items()]  # fmt: skip
+        text += f": {', '.join(names)}"
+        return REPRODUCED if spec["expect"] == "some" else NOT_REPRODUCED, text
+    if len(reached) < spec["cells"]:  # one that is missing might train
         return INCONCLUSIVE, f"{text}; {spec['cells'] - len(reached)} settings not run"
-    return REPRODUCED if bool(good) == (spec["expect"] == "some") else NOT_REPRODUCED, text
+    if seeds < LEAST_SEEDS:
+        return INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}"
+    return NOT_REPRODUCED if spec["expect"] == "some" else REPRODUCED, text
 
 
 def no_extra_memory(spec: dict, rows: list[dict]) -> tuple[str, str]:

@@ -17,8 +17,11 @@ from .tables import markdown
 def main() -> None:
     parser = options(__doc__, "laptop")
     experiments = [f"fig1{pair}" for pair in PANELS]
-    parser.add_argument("experiments", nargs="*", default=[], help=f"default: fig1ab; one of {' '.join(experiments)}")
+    parser.add_argument("experiments", nargs="*", default=[], help=f"default: fig1ab; of {' '.join(experiments)}")
     arguments = parser.parse_args()
+    unknown = [name for name in arguments.experiments if name not in experiments]
+    if unknown:
+        parser.error(f"{unknown[0]} has no selection; choose from {' '.join(experiments)}")
     for experiment in arguments.experiments or ["fig1ab"]:
         rows, provenance = collect(arguments.results, arguments.tier, experiment, arguments.redraw)
         found = scores([row for row in rows if row["stage"] == "grid"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from . import style
-from .records import best, by_seed, collect, command, options
+from .records import NoRecords, best, by_seed, collect, command, options
 from .statistics import mean_interval
 from .tables import markdown
 
@@ -23,19 +23,32 @@ NAMES = {"sgdm": "SGDM", "powersgd": "PowerSGD", "powersgdm": "PowerSGDM", "adag
 
 def main() -> None:
     parser = options(__doc__, "laptop")
-    parser.add_argument("panels", nargs="*", choices=[*"abcdefghij", []], metavar="a...j", help="default: all")
+    parser.add_argument("panels", nargs="*", metavar="a...j", help="default: all that have runs")
     arguments = parser.parse_args()
-    wanted = arguments.panels or list("abcdefghij")
+    unknown = [letter for letter in arguments.panels if letter not in list("abcdefghij")]
+    if unknown:
+        parser.error(f"there is no panel {unknown[0]}; choose from a b c d e f g h i j")
+    missing = []
     for pair in PANELS:
-        letters = [letter for letter in pair if letter in wanted]
-        if letters:
-            draw_pair(pair, letters, arguments.results, arguments.tier, arguments.redraw)
+        letters = [letter for letter in pair if letter in (arguments.panels or "abcdefghij")]
+        try:
+            if letters:
+                draw_pair(pair, letters, arguments.results, arguments.tier, arguments.redraw)
+        except NoRecords as error:
+            missing.append(error)
+            if arguments.panels or len(missing) == len(PANELS):
+                raise
+            print(f"not drawn: {error}")
 
 
 def draw_pair(pair: str, letters: list[str], results: Path, tier: str, redraw: bool) -> None:
     """The panels of one network, and their table."""
     rows, provenance = collect(results, tier, f"fig1{pair}", redraw)
     rows = [row for row in rows if row["stage"] == "report"]
+    if not rows:
+        raise NoRecords(
+            f"nothing has been chosen for fig1{pair} yet; python sweep.py experiment=fig1{pair} tier={tier}"
+        )
     for letter in letters:
         figure = draw(rows, provenance, letter, PANELS[pair])
         print("pictures", *style.save(figure, results / tier / f"figure1{letter}"))

@@ -94,6 +94,8 @@ def summary(cells: list[dict]) -> str:
             name = ("SGD (γ 1)" if cell["gamma"] == 1 else "PowerSGD (γ < 1)") if cell["label"] == "powersgd" else ""
             groups.setdefault(name or cell["label"], []).append(cell)
         for name, chosen in groups.items():
+            if not chosen:
+                continue
             settings = dict.fromkeys((cell["lr"], cell["gamma"]) for cell in chosen)
             shares = {s: share(chosen, lr=s[0], gamma=s[1]) for s in settings}
             trained = [

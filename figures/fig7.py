@@ -7,7 +7,7 @@ Restarts leave a 160-epoch run ten epochs into a hot cycle, so best and last epo
 
 from . import style
 from .fig1 import spelled
-from .records import best, by_seed, collect, command, options
+from .records import NoRecords, best, by_seed, collect, command, options
 from .statistics import mean_interval
 from .tables import markdown
 
@@ -20,6 +20,8 @@ def main() -> None:
     base = arguments.results / arguments.tier / "figure7"
     rows, provenance = collect(arguments.results, arguments.tier, "fig7", arguments.redraw)
     rows = [row for row in rows if row["stage"] == "report"]
+    if not rows:
+        raise NoRecords(f"nothing has been chosen yet; run: python sweep.py experiment=fig7 tier={arguments.tier}")
     print("pictures", *style.save(draw(rows, provenance), base))
     base.with_suffix(".md").write_text(f"# Figure 7, tier {arguments.tier}\n\n{table(rows)}")
     print(f"table    {base.with_suffix('.md')}")

@@ -7,7 +7,7 @@ import math
 from statistics import mean
 
 from .records import select
-from .statistics import mean_interval
+from .statistics import t_interval
 
 LEAST_SEEDS = 3
 REPRODUCED, NOT_REPRODUCED, MIXED = "reproduced", "not reproduced", "mixed"
@@ -39,12 +39,12 @@ def contrast(spec: dict, rows: list[dict]) -> tuple[str, str]:
 
 def within(values: list[float], between: list[float | None]) -> tuple[str, str]:
     """Does the mean over seeds lie between the bounds (null: no bound)? Its 95 % interval decides."""
-    average, low, high = mean_interval(values)
+    if len(values) < LEAST_SEEDS:
+        return INCONCLUSIVE, f"{mean(values):+.4f} over {len(values)} of at least {LEAST_SEEDS} seeds"
+    average, low, high = t_interval(values)
     least = -math.inf if between[0] is None else between[0]
     most = math.inf if between[1] is None else between[1]
     text = f"{average:+.4f} [{low:+.4f}, {high:+.4f}] over {len(values)} seeds"
-    if len(values) < LEAST_SEEDS:
-        return INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}"
     if least < low and high < most:
         return REPRODUCED, text
     return (NOT_REPRODUCED if high <= least or low >= most else INCONCLUSIVE), text
@@ -78,17 +78,26 @@ def without_loss(spec: dict, means: dict) -> tuple[bool, str]:
     return max(losses.values()) <= spec["loss"], f"{text} (threshold {spec['loss']})"
 
 
-@averaged
-def robust(spec: dict, means: dict) -> tuple[bool, str]:
-    """The mean spread over the learning rates is smaller for the gammas of the range than for the others."""
-    spreads = {}
-    for gamma in sorted({gamma for _, gamma in means}):
-        values = [value for (_, g), value in means.items() if g == gamma]
-        spreads[gamma] = max(values) - min(values)
-    inside = [spreads[gamma] for gamma in _between(means, spec["gamma"])]
-    outside = [spread for gamma, spread in spreads.items() if gamma not in _between(means, spec["gamma"])]
-    text = "spread by gamma: " + ", ".join(f"{gamma:g} {spread:.3f}" for gamma, spread in spreads.items())
-    return mean(inside) < mean(outside), f"mean {mean(inside):.3f} inside, {mean(outside):.3f} outside; {text}"
+def robust(spec: dict, rows: list[dict]) -> tuple[str, str]:
+    """The mean spread over the learning rates is smaller for the gammas of the range than for the others, by seed."""
+    cells = grid(spec, rows)
+    gammas = sorted({gamma for _, gamma in cells})
+    wanted = [(lr, gamma) for lr in spec["lr"] for gamma in gammas]
+    if not cells or not set(wanted) <= set(cells):
+        return NOT_RUN, "a cell that it needs is missing" if cells else "no run"
+    differences = []
+    for seed in set.intersection(*(set(cells[cell]) for cell in wanted)):
+        spreads = {}
+        for gamma in gammas:
+            values = [cells[lr, gamma][seed] for lr in spec["lr"]]
+            spreads[gamma] = max(values) - min(values)
+        inside = [spread for gamma, spread in spreads.items() if spec["gamma"][0] <= gamma <= spec["gamma"][1]]
+        outside = [spread for gamma, spread in spreads.items() if not spec["gamma"][0] <= gamma <= spec["gamma"][1]]
+        differences.append(mean(inside) - mean(outside))
+    if not differences:
+        return NOT_RUN, "no seed has all cells"
+    verdict, text = within(differences, [None, 0])
+    return verdict, f"mean spread inside less outside the range: {text}"
 
 
 @averaged

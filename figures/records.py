@@ -33,7 +33,7 @@ def collect(results: Path, tier: str, experiment: str, redraw: bool = False) -> 
         try:
             plan = json.loads(path.read_text())
         except FileNotFoundError:
-            raise NoRecords(f"{path} is missing; {advice}") from None
+            raise NoRecords(f"{path} is missing; {advice}, or --redraw from the archive") from None
         export(plan, folder)
         changes = plan["changes"]
     runs, rows = load(folder, experiment)
@@ -45,7 +45,7 @@ def collect(results: Path, tier: str, experiment: str, redraw: bool = False) -> 
 def provenance(experiment: str, tier: str, changes: list[str], runs: list[dict]) -> dict:
     """What a figure is made of: tier, seeds, runs, and every environment that trained some of them."""
     ended = [run for run in runs if run["state"] != MISSING]
-    reported = [run for run in runs if run["stage"] == "report"] or runs  # seeds that selected are not shown
+    reported = [run for run in ended if run["stage"] == "report"] or ended  # seeds that selected are not shown
     environments = {json.dumps(run["environment"], sort_keys=True): run["environment"] for run in ended}
     return {
         "experiment": experiment,
@@ -106,10 +106,15 @@ def by_seed(rows: list[dict], column: str) -> dict[int, list[float]]:
     return {seed: [value for _, value in sorted(values.items())] for seed, values in sorted(series.items())}
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"error: {message}; see --help\n")
+
+
 def options(doc: str, tier: str) -> argparse.ArgumentParser:
     """The parser of a figure's program; tier is its default."""
-    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--tier", default=tier)
+    parser = Parser(description=doc.splitlines()[0])
+    parser.add_argument("--tier", default=tier, choices=["paper", "laptop", "smoke", "custom"])
     parser.add_argument("--results", type=Path, default=Path(__file__).resolve().parent.parent / "results")
     parser.add_argument("--redraw", action="store_true", help="from the archive that is there, not from the runs")
     return parser
@@ -119,6 +124,6 @@ def command(draw) -> None:
     """Run a figure's `draw(arguments)` as a program; nothing to draw is one line and exit status 2."""
     try:
         draw()
-    except NoRecords as error:
+    except (NoRecords, OSError, json.JSONDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

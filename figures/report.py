@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from . import claims, fairness
-from .fig1 import REFERENCE
+from .fig1 import PANELS, REFERENCE
 from .records import NoRecords, best, collect, command, options, read_table
 from .statistics import mean_interval
 from .tables import markdown
@@ -28,8 +28,7 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bot
 figure { margin: 1.5rem 0; } svg { max-width: 100%; height: auto; } .tier { color: #666; }
 .reproduced { color: #00664d; } .not-reproduced { color: #a33b00; } .mixed { color: #7a5200; }
 """
-EXPERIMENTS = ("fig1ab", "fig1cd", "fig1ef", "fig1gh", "fig1ij", "fig2", "fig2_caption", "fig4", "fig4_small_lr",
-               "fig4_layers", "fig5", "fig6", "fig7")  # fmt: skip
+EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / "configs" / "experiment").glob("*.yaml"))
 WARNING = {
     "smoke": "This tier shows that every step runs. No verdict here says anything about the paper's claims.",
     "laptop": "Smaller networks, 10,000 images and 15 epochs: a verdict here is about this tier, not the paper's runs.",
@@ -77,7 +76,7 @@ def reference_table(results: Path, tier: str) -> Table:
     """Every best test accuracy that the paper states, beside that of the chosen setting here."""
     stated = yaml.safe_load(REFERENCE.read_text())["figure1"]
     ours: dict[tuple, list[float]] = {}
-    for experiment in EXPERIMENTS[:5]:
+    for experiment in (f"fig1{pair}" for pair in PANELS):
         try:
             rows, _ = collect(results, tier, experiment, redraw=True)
         except NoRecords:
@@ -108,7 +107,7 @@ def selection_table(folder: Path) -> Table:
 def fairness_table(results: Path, tier: str) -> Table:
     """Each optimizer of figure 1 at its own number of settings and at the smallest one."""
     lines = []
-    for experiment in EXPERIMENTS[:5]:
+    for experiment in (f"fig1{pair}" for pair in PANELS):
         try:
             rows, _ = collect(results, tier, experiment, redraw=True)
         except NoRecords:

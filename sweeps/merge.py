@@ -25,7 +25,11 @@ def merge(source: Path, runs: Path) -> list[str]:
 
 
 def _merge_one(theirs: Run, ours: Run) -> str:
-    if identity(yaml.safe_load((theirs.folder / "config.yaml").read_text())) != theirs.id:
+    try:
+        computes = identity(yaml.safe_load((theirs.folder / "config.yaml").read_text()))
+    except (yaml.YAMLError, AttributeError, ValueError):
+        return "left out, its config cannot be read"
+    if computes != theirs.id:
         return "left out, its config is not what its name says"
     if ours.ended():
         return "already here"

@@ -130,7 +130,7 @@ class Experiment:
             composed = cli.plain(loader.load_sweep_config(hydra, chosen))
             self.entries.append(Entry(label, composed, chosen, axes, settings_of))
         shared = {path: values for path, values in self.entries[0].axes.items() if not path.startswith("optimizer.")}
-        for label in self.base["also"]:
+        for label in _distinct(self.base["also"]):
             chosen = [*given, f"optimizer={label}"]
             composed = cli.plain(loader.load_sweep_config(hydra, chosen))
             axes = _axes(composed["optimizer"].get("grid") or {}, self.base["tier"])
@@ -139,10 +139,18 @@ class Experiment:
                     f"also={label}: configs/optimizer/{label}.yaml has no grid, as in `grid: {{lr: [1e-3]}}`"
                 )
             self.entries.append(Entry(label, composed, chosen, axes | shared, None))
+        for entry in self.entries:
+            if "class_path" in entry.composed["optimizer"]:
+                from training.build import load_class
+
+                load_class(entry.composed["optimizer"]["class_path"])  # refuses before anything is trained
         labels = {entry.label for entry in self.entries}
         for label in self.base["only"]:
             if label not in labels:
                 raise ConfigError(f"only={label}: not an entry of the grid; choose from {', '.join(sorted(labels))}")
+        for key, seeds in (("seeds", self.base["seeds"]), ("protocol.seeds", self.protocol["seeds"])):
+            if not seeds or len(set(seeds)) < len(seeds):
+                raise ConfigError(f"{key}={seeds}: at least one seed, each once")
         both = set(self.protocol["seeds"]) & set(self.base["seeds"])
         if self.protocol["tune"] and both:
             raise ConfigError(f"protocol.seeds={min(both)}: a seed that selects cannot be one of `seeds`, that report")
@@ -185,7 +193,9 @@ class Experiment:
             settings = dict(best.setting)
             if not refined or "optimizer.lr" not in settings:
                 return jobs, Selection(entry.label, best, reason, scores)
-            proposed = protocol.refine([dict(setting)["optimizer.lr"] for setting in tried], settings["optimizer.lr"])
+            rest = set(settings.items()) - {("optimizer.lr", settings["optimizer.lr"])}
+            lrs = [dict(setting)["optimizer.lr"] for setting in tried if rest <= set(setting)]
+            proposed = protocol.refine(lrs, settings["optimizer.lr"])
             new = [tuple((settings | {"optimizer.lr": lr}).items()) for lr in proposed]
             if not new:
                 return jobs, Selection(entry.label, best, reason, scores)
@@ -238,6 +248,8 @@ class Entry:
                 part[section] = part = dict(part.get(section, {}))
             if key not in part:
                 raise ConfigError(f"grid.{self.label}: there is no setting {path}")
+            if isinstance(part[key], (int, float)) and not isinstance(value, (int, float)):
+                raise ConfigError(f"grid.{self.label}: {path}={value} is not a number")
             part[key] = value
         validate(point)
         return point
@@ -245,11 +257,6 @@ class Entry:
 
 def _neutral(key: str) -> bool:
     return key in NEUTRAL or key.split(".")[0] in NEUTRAL
-
-
-def make_plan(config: DictConfig) -> Plan:
-    """The plan of the experiment that the present command composed."""
-    return Experiment(config, list(HydraConfig.get().overrides.task)).plan()
 
 
 def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list], str | None]]:
@@ -273,16 +280,27 @@ def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list
             raise ConfigError(f"grid.{label}.settings_of={settings_of}: name an entry above it, in a tuned experiment")
         before.append(label)
         groups = {key: value for key, value in entry.items() if isinstance(value, str) and key != "settings_of"}
+        for key, value in entry.items():
+            if not isinstance(value, (str, list)):
+                raise ConfigError(f"grid.{label}.{key}={value}: give a list of values, [{value}]")
         entries.append((label, {"optimizer": label} | groups, _axes(entry, config["tier"]), settings_of))
     return entries
 
 
 def _axes(entry: dict, tier: str) -> dict[str, list]:
     return {
-        key if "." in key else f"optimizer.{key}": values[:2] if tier == "smoke" else values
+        key if "." in key else f"optimizer.{key}": _distinct(values)[:2] if tier == "smoke" else _distinct(values)
         for key, values in entry.items()
         if isinstance(values, list)
     }
+
+
+def _lr(setting: tuple) -> list[tuple]:
+    return [pair for pair in setting if pair[0] == "optimizer.lr"]
+
+
+def _distinct(values: list) -> list:
+    return [value for index, value in enumerate(values) if value not in values[:index]]
 
 
 def selection_rows(selections: list[Selection]) -> list[dict]:

@@ -13,7 +13,7 @@ from statistics import mean
 
 @dataclass(frozen=True)
 class Score:
-    """A setting's runs over the selecting seeds: mean best accuracy, mean epochs to most of the final accuracy."""
+    """A setting's runs over the selecting seeds: mean best accuracy, mean epochs to most of it."""
 
     setting: tuple  # (path, value) pairs
     accuracy: float
@@ -27,8 +27,8 @@ def score(setting: tuple, runs: list[list[float]], reach: float) -> Score:
 
 
 def _arrival(run: list[float], reach: float) -> float:
-    """The first epoch with at least `reach` of the last one's accuracy."""
-    return next((epoch for epoch, value in enumerate(run, start=1) if value >= reach * run[-1]), math.inf)
+    """The first epoch with at least `reach` of the best accuracy (a collapsed run has that of its last at once)."""
+    return next((epoch for epoch, value in enumerate(run, start=1) if value >= reach * max(run)), math.inf)
 
 
 def choose(scores: list[Score], similar: float) -> tuple[Score, str]:

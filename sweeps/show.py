@@ -1,7 +1,10 @@
 """What `plan=true` and `status=true` print."""
 
+import json
 import shutil
 from collections import Counter
+
+from training.run import write_atomically
 
 from .cost import Costs, workers
 from .plan import Plan, counts
@@ -10,7 +13,7 @@ STATES = ("finished", "diverged", "running", "stopped", "failed", "waiting", "ar
 
 
 def summary(plan: Plan, launcher: dict) -> str:
-    """The plan in a line: how many runs, how many are done, and what the rest costs at most."""
+    """The plan in a line: how many runs, how many are done, and what the rest costs."""
     missing = plan.missing()
     text = f"{plan.experiment}, tier {plan.label}: {len(plan.jobs)} runs, {len(plan.jobs) - len(missing)} done"
     text += f", at least {plan.to_come} more once the grid has chosen" if plan.to_come else ""
@@ -18,14 +21,21 @@ def summary(plan: Plan, launcher: dict) -> str:
         return text
     hours, source = machine_hours(plan, launcher)
     text += f"; {sum(job.config['epochs'] for job in missing)} epochs to train"
-    return f"{text}, at most {duration(hours)} on this machine ({source})"
+    return f"{text}, about {duration(hours)} on this machine ({source})"
 
 
-def machine_hours(plan: Plan, launcher: dict) -> tuple[float, str]:
-    """Hours of this machine for what is missing of a plan and for what is to come, and where that comes from."""
+def machine_hours(plan: Plan, launcher: dict, only: list[str] = ()) -> tuple[float, str]:
+    """Hours of this machine for what is missing of a plan and for what is to come, and where that comes from.
+
+    only: of these entries, and nothing that is to come.
+    """
     estimates = Costs(plan.jobs, plan.results)
     sources = Counter(estimates.of(job.config).source for job in plan.missing())
-    return _seconds(plan)[0] / workers(launcher) / 3600, spelled(sources)
+    if only:
+        seconds = sum(estimates.of(job.config).seconds for job in plan.missing() if job.label in only)
+    else:
+        seconds, _ = _seconds(plan)
+    return seconds / workers(launcher) / 3600, spelled(sources)
 
 
 def spelled(sources: Counter) -> str:
@@ -39,15 +49,23 @@ def duration(hours: float) -> str:
     return f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"
 
 
-def costs(plans: list[Plan | str], launcher: dict) -> list[dict]:
-    """Of each plan: the runs that are missing and what they cost, for figures/report.py."""
-    found = []
+def keep_costs(plans: list[Plan | str], launcher: dict) -> None:
+    """Write what is missing of each plan and what it costs into results/<tier>/costs.json, for the report.
+
+    Experiments that this command did not plan keep their lines; a custom plan has none.
+    """
     for plan in plans:
-        if not isinstance(plan, str):
-            hours, gpu = (seconds / 3600 for seconds in _seconds(plan))
-            found.append({"experiment": plan.experiment, "missing": len(plan.missing()) + plan.to_come,
-                          "hours": hours / workers(launcher), "gpu_hours": gpu})  # fmt: skip
-    return found
+        if isinstance(plan, str) or plan.label == "custom":
+            continue
+        path = plan.results / plan.label / "costs.json"
+        kept = json.loads(path.read_text()) if path.exists() else []
+        hours, gpu = (seconds / 3600 for seconds in _seconds(plan))
+        line = {"experiment": plan.experiment, "missing": len(plan.missing()) + plan.to_come,
+                "hours": hours / workers(launcher), "gpu_hours": gpu}  # fmt: skip
+        lines = {entry["experiment"]: entry for entry in [*kept, line]}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = json.dumps([lines[name] for name in sorted(lines)], indent=1) + "\n"
+        write_atomically(path, content.encode())
 
 
 def _seconds(plan: Plan) -> tuple[float, float]:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import yaml
 
-from figures import claims
+from figures import claims, grid_claims
 from figures.claims import judge
 from figures.records import NoRecords, by_seed, collect, read_table, write_table
-from figures.statistics import curve_interval, mean_interval
+from figures.statistics import curve_interval, mean_interval, t_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -120,24 +120,52 @@ def test_a_difference_takes_the_value_that_it_names():
     assert compared(rows, at=9)[0] == "not run"
 
 
+def test_a_run_that_diverged_has_the_worst_value_and_is_not_left_out():
+    rows = chosen("powersgd", [(0.6, 0.75), (0.6, 0.76), (0.6,)]) + SGDM
+    verdict, text = compared(rows, at=2)
+    assert "over 3 seeds" in text and verdict == "inconclusive"  # +0.05, +0.05, -0.72
+    assert compared(rows, column="train_loss", at="last", between=[None, 0])[0] != "reproduced"
+
+
+def test_the_interval_of_a_verdict_covers_what_it_says():
+    draws = np.random.default_rng(0)
+    decided = sum(grid_claims.within(draws.normal(size=3), [0, None])[0] != "inconclusive" for _ in range(2000))
+    assert decided / 2000 == pytest.approx(0.05, abs=0.015)
+    with pytest.raises(ValueError):
+        t_interval([1.0])
+
+
 def test_a_difference_is_against_the_best_of_several_and_leaves_selecting_runs_out():
     rows = chosen("powersgd", [(0.6, 0.75)] * 3) + chosen("sgdm", [(0.5, 0.70)] * 3) + chosen("adam", [(0.5, 0.8)] * 3)
     assert compared(rows, minus=["sgdm", "adam"])[0] == "not reproduced"
     assert compared(rows + chosen("sgdm", [(0.9, 0.9)] * 3, stage="grid"))[0] == "reproduced"
 
 
-def test_trained_asks_for_every_seed_of_a_setting():
+def test_one_run_shows_that_a_network_trains_and_only_all_that_none_does():
     def run(name, gamma, seed, accuracy):
         return {"initial_lr": 0.1, "gamma": gamma, "depth": 13, "seed": seed, "train_acc": accuracy, "run": name}
 
-    rows = [run("a", 0.5, 0, 0.95), run("b", 0.5, 1, 0.3), run("c", 1.0, 0, 0.2)]
+    rows = [run("a", 0.5, 0, 0.5), run("b", 0.5, 1, 0.3), run("c", 1.0, 0, 0.2)]
     spec = {"settings": {"depth": 13}, "threshold": 0.9, "expect": "some", "cells": 2}
-    assert claims.trained(spec | {"cells": 3}, rows)[0] == "inconclusive"  # the third might
-    assert claims.trained(spec, rows)[0] == "not reproduced"
-    rows.append(run("b", 0.5, 1, 0.91))  # a later epoch of the same run
-    assert claims.trained(spec, rows)[0] == "reproduced"
-    assert claims.trained(spec | {"expect": "none"}, rows)[0] == "not reproduced"
+    none = spec | {"expect": "none"}
+    for claim in (spec, none):
+        assert claims.trained(claim | {"cells": 3}, rows)[0] == "inconclusive"  # the third might
+        assert claims.trained(claim, rows)[0] == "inconclusive"  # two seeds at most
     assert claims.trained(spec | {"below": {"gamma": 0.5}}, rows)[0] == "not run"
+    every = [run(f"{gamma}{seed}", gamma, seed, 0.2) for gamma in (0.5, 1.0) for seed in range(3)]
+    assert claims.trained(spec, every)[0] == "not reproduced" and claims.trained(none, every)[0] == "reproduced"
+    every.append(run("0.52", 0.5, 2, 0.91))  # a later epoch of one run: one seed of one setting
+    assert claims.trained(spec, every)[0] == "reproduced" and claims.trained(none, every)[0] == "not reproduced"
+    assert "lr 0.1 γ 0.5 (1 of 3)" in claims.trained(none, every)[1]
+
+
+def test_another_optimizer_in_figure_4_is_no_evidence_about_powersgd():
+    other = [
+        {"label": "adamw", "optimizer": "adamw", "initial_lr": 0.1, "gamma": None, "depth": depth, "seed": 0,
+         "epoch": 1, "train_acc": 0.99, "run": str(depth)}
+        for depth in (13, 14, 15)
+    ]  # fmt: skip
+    assert {verdict.verdict for verdict in judge(other, "fig4")} == {"not run"}
 
 
 def test_every_claim_names_a_test_and_an_experiment_that_exist():

@@ -215,6 +215,42 @@ def test_the_archive_counts_as_done_when_asked(tuned, tmp_path):
     assert "4 runs, 0 done" in sweep(*here, "budget=0").stdout  # not asked: they count as missing
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["+grid.paper.sgd.lr=0.3"], "give a list"),
+        (["+grid.paper.sgd.lr=[abc]"], "is not a number"),
+        (["+grid.paper.sgd.lr=[0.1]", "seeds=[]"], "at least one seed"),
+        (["+grid.paper.sgd.lr=[0.1]", "protocol.seeds=[]"], "at least one seed"),
+        (["+grid.paper.sgd.lr=[0.1]", "seeds=[1,1]"], "each once"),
+        (["+grid.paper.sgd.lr=[0.1]", "status=true"], "one at a time"),
+        (["+grid.paper.adamw={optimizer: adamw, lr: [0.1]}", "optimizer=adamw", "+grid.paper.sgdm.lr=[1]",
+          "also=[gone]"], "gone"),
+    ],
+)  # fmt: skip
+def test_a_question_that_makes_no_sense_is_one_line(arguments, says, tmp_path):
+    done = sweep(*MADE_UP[:-2], *arguments, f"results={tmp_path}", "plan=true")
+    assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_looking_changes_nothing(tuned):
+    results, arguments, _ = tuned
+    before = {path: path.read_bytes() for path in results.rglob("*.*") if path.suffix in (".json", ".csv")}
+    grid = next(argument for argument in arguments if argument.startswith("+grid"))
+    other = [argument for argument in arguments if argument != grid]
+    for look in ("status=true", "plan=true"):
+        assert sweep(*other, "+grid.paper={sgd: {lr: [0.1]}}", look).returncode == 0
+    assert {path: path.read_bytes() for path in results.rglob("*.*") if path.suffix in (".json", ".csv")} == before
+
+
+def test_costs_of_one_experiment_leave_those_of_the_others(tmp_path):
+    for name in ("fig2", "fig4_small_lr"):
+        assert sweep(f"experiment={name}", "plan=true", f"results={tmp_path}").returncode == 0
+    assert sweep("experiment=fig2", "plan=true", "epochs=500", f"results={tmp_path}").returncode == 0
+    costs = {line["experiment"]: line for line in json.loads((tmp_path / "paper" / "costs.json").read_text())}
+    assert set(costs) == {"fig2", "fig4_small_lr"} and costs["fig2"]["missing"] == 20 and costs["fig2"]["hours"] < 2
+
+
 def test_merge_brings_runs_in_and_trains_nothing_again(tuned, tmp_path):
     results, arguments, _ = tuned
     here = [*arguments[:-1], f"results={tmp_path}"]
@@ -234,6 +270,9 @@ def test_merge_refuses_a_run_that_is_not_what_its_name_says(tuned, tmp_path):
     path.write_text(path.read_text().replace("epochs: 2", "epochs: 3"))
     done = sweep(f"merge={tmp_path / 'theirs'}", f"results={tmp_path}")
     assert "not what its name says" in done.stdout and not list(tmp_path.glob("runs/*/metrics.csv"))
+    path.write_text("[broken")
+    broken = sweep(f"merge={tmp_path / 'theirs'}", f"results={tmp_path}")
+    assert broken.returncode == 0 and "cannot be read" in broken.stdout
     empty = sweep(f"merge={tmp_path / 'absent'}", f"results={tmp_path}")
     assert empty.returncode == 2 and "no run" in empty.stderr
 

@@ -39,8 +39,8 @@ from training import cli
 cli.register()
 @hydra.main(config_path='configs', config_name='train', version_base='1.3')
 def main(config):
-    from sweeps.plan import make_plan
-    print(json.dumps([job.config for job in make_plan(config).jobs]))
+    from sweeps.plan import Experiment
+    print(json.dumps([job.config for job in Experiment(config, []).plan().jobs]))
 main()
 """
     done = subprocess.run(
@@ -95,9 +95,9 @@ def test_one_crash_is_reported_and_the_rest_goes_on(tmp_path, real_mnist):
     assert "3 of 4 runs finished" in done.stdout
 
 
-def test_changed_settings_never_pass_for_the_tier(tmp_path):
-    done = sweep("experiment=fig2", "tier=smoke", f"results={tmp_path}", "epochs=1", "seeds=[0]",
-                 "dataset.subset=128", "status=true")  # fmt: skip
+def test_changed_settings_never_pass_for_the_tier(tmp_path, real_mnist):
+    done = sweep("experiment=fig2", "tier=smoke", f"results={tmp_path}", f"data_dir={real_mnist}", "epochs=1",
+                 "seeds=[0]", "dataset.subset=128")  # fmt: skip
     assert done.returncode == 0
     assert not (tmp_path / "smoke").exists()
     assert plan_of(tmp_path, "custom")["changes"] == ["epochs=1", "seeds=[0]", "dataset.subset=128"]

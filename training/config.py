@@ -180,7 +180,7 @@ class Protocol:
     seeds: list[int] = field(default_factory=lambda: [100])  # train the grid, and select
     refine: list[str] = field(default_factory=list)  # grid entries whose lr is refined
     similar: float = 0.001  # accuracies this close are similar, and the faster setting wins
-    reach: float = 0.95  # "faster" is fewer epochs to this share of the final accuracy
+    reach: float = 0.95  # "faster" is fewer epochs to this share of the best accuracy
     validation: int = 5000  # images held out under select_on=validation, at most a tenth of the training set
 
 
