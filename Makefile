@@ -101,6 +101,8 @@ redraw: $(READY)  ## all figures from the tables in git, nothing trained
 	@$(PY) -m figures.fig3
 	@$(PY) -m figures.fig4 --redraw
 	@$(PY) -m figures.fig4_layers --redraw
+	@$(PY) -m figures.fig4_rule --redraw
+	@$(PY) -m figures.fig4_small_lr --redraw
 	@$(PY) -m theory redraw=true
 
 paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, one real step (no GPU)
