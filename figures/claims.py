@@ -18,12 +18,11 @@ import yaml
 from optimizers import PowerSGD
 
 from . import grid_claims
-from .grid_claims import INCONCLUSIVE, LEAST_SEEDS, MIXED, NOT_REPRODUCED, NOT_RUN, REPRODUCED, within
 from .records import NoRecords, by_seed, collect, command, options, read_table, select
 from .statistics import mean_interval
 from .tables import markdown
+from .verdicts import INCONCLUSIVE, LEAST_SEEDS, MIXED, NOT_REPRODUCED, NOT_RUN, NOT_TESTABLE, REPRODUCED, within
 
-NOT_TESTABLE = "not testable"
 CLAIMS = Path(__file__).with_name("claims.yaml")
 
 

@@ -7,11 +7,7 @@ import math
 from statistics import mean
 
 from .records import select
-from .statistics import t_interval
-
-LEAST_SEEDS = 3
-REPRODUCED, NOT_REPRODUCED, MIXED = "reproduced", "not reproduced", "mixed"
-INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
+from .verdicts import INCONCLUSIVE, LEAST_SEEDS, NOT_REPRODUCED, NOT_RUN, REPRODUCED, within
 
 Grid = dict[tuple[float, float], dict[int, float]]  # by (lr, gamma): the best value of each seed
 
@@ -35,19 +31,6 @@ def contrast(spec: dict, rows: list[dict]) -> tuple[str, str]:
     if not seeds:
         return NOT_RUN, "no run" if not cells else "a cell that it needs is missing"
     return within([sum(sign * values[seed] for sign, values in parts) for seed in sorted(seeds)], spec["between"])
-
-
-def within(values: list[float], between: list[float | None]) -> tuple[str, str]:
-    """Does the mean over seeds lie between the bounds (null: no bound)? Its 95 % interval decides."""
-    if len(values) < LEAST_SEEDS:
-        return INCONCLUSIVE, f"{mean(values):+.4f} over {len(values)} of at least {LEAST_SEEDS} seeds"
-    average, low, high = t_interval(values)
-    least = -math.inf if between[0] is None else between[0]
-    most = math.inf if between[1] is None else between[1]
-    text = f"{average:+.4f} [{low:+.4f}, {high:+.4f}] over {len(values)} seeds"
-    if least < low and high < most:
-        return REPRODUCED, text
-    return (NOT_REPRODUCED if high <= least or low >= most else INCONCLUSIVE), text
 
 
 def averaged(test):

@@ -19,6 +19,7 @@ from .fig1 import PANELS, REFERENCE
 from .records import NoRecords, best, collect, command, options, read_table
 from .statistics import mean_interval
 from .tables import markdown
+from .verdicts import NOT_RUN
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -62,9 +63,9 @@ def verdict_table(results: Path, tier: str) -> Table:
     """All of them, those without a verdict last and with their cost."""
     costs = {cost["experiment"]: cost for cost in read_costs(results, tier)}
     lines = []
-    for found in sorted(claims.everything(results, tier), key=lambda found: found.verdict == claims.NOT_RUN):
+    for found in sorted(claims.everything(results, tier), key=lambda found: found.verdict == NOT_RUN):
         evidence = found.evidence
-        if found.verdict == claims.NOT_RUN and found.experiment in costs:
+        if found.verdict == NOT_RUN and found.experiment in costs:
             cost = costs[found.experiment]
             evidence += f"; {found.experiment} would take {cost['hours']:,.1f} hours of this machine"
             evidence += f", or about {cost['gpu_hours']:,.1f} of a GPU" if cost["gpu_hours"] >= 0.1 else ""

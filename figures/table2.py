@@ -3,11 +3,9 @@
 python -m figures.table2
 """
 
-import torch
 import yaml
-from torch.utils.flop_counter import FlopCounterMode
 
-from models import MODELS
+from models.size import size
 
 from .tables import ROOT, write
 
@@ -34,26 +32,13 @@ def main() -> None:
         config = load("experiment", experiment)
         chosen = {key.removeprefix("override /"): v for line in config["defaults"] for key, v in line.items()}
         dataset, model = load("dataset", chosen["dataset"]), load("model", chosen["model"])
-        parameters, products = size(dataset, model)
+        parameters, products = size(model, dataset["image_shape"], dataset["num_classes"])
         rows.append([
             kind, dataset["name"], model["name"], f"{parameters:,}", f"{products / 1e9:.3f} G",
             str(config["epochs"]), str(config["batch_size"]), f"`experiment={experiment}`",
         ])  # fmt: skip
     header = ["experiments", "data set", "architecture", "parameters", "multiply-adds", "epochs", "batch", "config"]
     write("table2", "Table 2: models and datasets", header, rows, NOTES)
-
-
-def size(dataset: dict, model: dict) -> tuple[int, int]:
-    """(parameters, multiply-adds of an image) of a network, built without memory for its weights."""
-    arguments = {key: value for key, value in model.items() if key not in ("name", "defaults", "init")}
-    channels, height, width = dataset["image_shape"]
-    if model["name"] == "mlp":
-        arguments["in_features"] = channels * height * width
-    with torch.device("meta"):
-        network = MODELS[model["name"]](num_classes=dataset["num_classes"], init="torch", **arguments)
-    with FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, channels, height, width, device="meta"))
-    return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ The calibration is a few steps of each network on this machine, kept in results/
 
 import functools
 import json
-import math
 import os
 import time
 from dataclasses import dataclass
@@ -81,21 +80,10 @@ def _network(config: dict) -> dict:
 
 @functools.cache
 def multiply_adds(network: str) -> int:
-    """Of one image, forward, counted on the network built without memory for its weights."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    """Of one image, forward; network: JSON of what _network says."""
+    from models.size import size  # torch takes seconds to import, and what is measured does not need it
 
-    from models import MODELS
-
-    spec = json.loads(network)
-    arguments = {name: value for name, value in spec["model"].items() if name != "name"}
-    if spec["model"]["name"] == "mlp":
-        arguments["in_features"] = math.prod(spec["image_shape"])
-    with torch.device("meta"):
-        model = MODELS[spec["model"]["name"]](num_classes=spec["num_classes"], init="torch", **arguments).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.empty(1, *spec["image_shape"], device="meta"))
-    return counter.get_total_flops() // 2
+    return size(**json.loads(network))[1]
 
 
 def workers(launcher: dict) -> int:

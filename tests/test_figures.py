@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import yaml
 
-from figures import claims, grid_claims
+from figures import claims
 from figures.claims import judge
 from figures.records import NoRecords, by_seed, collect, read_table, write_table
 from figures.statistics import curve_interval, mean_interval, t_interval
+from figures.verdicts import within
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -129,7 +130,7 @@ def test_a_run_that_diverged_has_the_worst_value_and_is_not_left_out():
 
 def test_the_interval_of_a_verdict_covers_what_it_says():
     draws = np.random.default_rng(0)
-    decided = sum(grid_claims.within(draws.normal(size=3), [0, None])[0] != "inconclusive" for _ in range(2000))
+    decided = sum(within(draws.normal(size=3), [0, None])[0] != "inconclusive" for _ in range(2000))
     assert decided / 2000 == pytest.approx(0.05, abs=0.015)
     with pytest.raises(ValueError):
         t_interval([1.0])

@@ -1,0 +1,23 @@
+"""The verdicts, and the judgement of a mean over seeds by its interval."""
+
+import math
+from statistics import mean
+
+from .statistics import t_interval
+
+LEAST_SEEDS = 3
+REPRODUCED, NOT_REPRODUCED, MIXED = "reproduced", "not reproduced", "mixed"
+INCONCLUSIVE, NOT_RUN, NOT_TESTABLE = "inconclusive", "not run", "not testable"
+
+
+def within(values: list[float], between: list[float | None]) -> tuple[str, str]:
+    """Does the mean over seeds lie between the bounds (null: no bound)? Its 95 % interval decides."""
+    if len(values) < LEAST_SEEDS:
+        return INCONCLUSIVE, f"{mean(values):+.4f} over {len(values)} of at least {LEAST_SEEDS} seeds"
+    average, low, high = t_interval(values)
+    least = -math.inf if between[0] is None else between[0]
+    most = math.inf if between[1] is None else between[1]
+    text = f"{average:+.4f} [{low:+.4f}, {high:+.4f}] over {len(values)} seeds"
+    if least < low and high < most:
+        return REPRODUCED, text
+    return (NOT_REPRODUCED if high <= least or low >= most else INCONCLUSIVE), text

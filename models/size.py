@@ -1,0 +1,23 @@
+"""How large a network is, counted on one built without memory for its weights."""
+
+import math
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from . import MODELS
+
+
+def size(model: dict, image_shape: list[int], num_classes: int) -> tuple[int, int]:
+    """(parameters, multiply-adds of one image, forward) of a network by its config, name included.
+
+    image_shape: channels, height, width. `init` and keys of the config that are no arguments have no part in it.
+    """
+    arguments = {key: value for key, value in model.items() if key not in ("name", "init", "defaults", "summary")}
+    if model["name"] == "mlp":
+        arguments["in_features"] = math.prod(image_shape)
+    with torch.device("meta"):
+        network = MODELS[model["name"]](num_classes=num_classes, init="torch", **arguments).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(1, *image_shape, device="meta"))
+    return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2
