@@ -32,26 +32,29 @@ class Small(nn.Module):
     def forward(self, x):
         return self.head(torch.relu(self.norm(self.conv(x))).mean((2, 3)))
 
-norm, sync, out = sys.argv[1] == "norm", sys.argv[2] == "sync", sys.argv[3]
-module.build_model = lambda config: Small(norm)
-world = World.from_environment()
-dataset = schema.Dataset("synthetic", 10, [3, 8, 8], [0.5] * 3, [0.25] * 3, "none")
-config = schema.Config(dataset, schema.MLP("mlp", 2, 4, "torch"), schema.SGD("sgd", 0.1, 0.9, 0.0),
-                       schema.Constant("constant"), 1, 10, 0, sync_batchnorm=sync)
-torch.set_num_threads(1)
-device = torch.device("cpu")
-with world.connected(device):
-    trainer = module.Trainer(config, device, images=25, world=world)
-    generator = torch.Generator().manual_seed(1)
-    for size in (10, 10, 5):  # the last batch does not divide by two
-        x, y = torch.randn(size, 3, 8, 8, generator=generator), torch.randint(10, (size,), generator=generator)
-        share = slice(size * world.rank // world.size, size * (world.rank + 1) // world.size)
-        trainer.train_step(x[share], y[share])
-        if size == 10 and trainer.step == 1:
-            first = [p.grad.clone() for p in trainer.model.parameters()]
-    sums = world.sum(trainer.sums)
-    if world.main:
-        torch.save({"first": first, "weights": trainer.model.state_dict(), "sums": sums}, out)
+def main(norm, sync, out):
+    # A function, so that the trainer, which holds the process group, is gone before the interpreter ends.
+    module.build_model = lambda config: Small(norm)
+    world = World.from_environment()
+    dataset = schema.Dataset("synthetic", 10, [3, 8, 8], [0.5] * 3, [0.25] * 3, "none")
+    config = schema.Config(dataset, schema.MLP("mlp", 2, 4, "torch"), schema.SGD("sgd", 0.1, 0.9, 0.0),
+                           schema.Constant("constant"), 1, 10, 0, sync_batchnorm=sync)
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    with world.connected(device):
+        trainer = module.Trainer(config, device, images=25, world=world)
+        generator = torch.Generator().manual_seed(1)
+        for size in (10, 10, 5):  # the last batch does not divide by two
+            x, y = torch.randn(size, 3, 8, 8, generator=generator), torch.randint(10, (size,), generator=generator)
+            share = slice(size * world.rank // world.size, size * (world.rank + 1) // world.size)
+            trainer.train_step(x[share], y[share])
+            if size == 10 and trainer.step == 1:
+                first = [p.grad.clone() for p in trainer.model.parameters()]
+        sums = world.sum(trainer.sums)
+        if world.main:
+            torch.save({"first": first, "weights": trainer.model.state_dict(), "sums": sums}, out)
+
+main(sys.argv[1] == "norm", sys.argv[2] == "sync", sys.argv[3])
 """
 
 
