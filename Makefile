@@ -100,6 +100,7 @@ redraw: $(READY)  ## all figures from the tables in git, nothing trained
 	@$(PY) -m figures.fig2_caption --redraw
 	@$(PY) -m figures.fig3
 	@$(PY) -m figures.fig4 --redraw
+	@$(PY) -m figures.fig4_controls --redraw
 	@$(PY) -m figures.fig4_layers --redraw
 	@$(PY) -m figures.fig4_rule --redraw
 	@$(PY) -m figures.fig4_small_lr --redraw

@@ -51,14 +51,14 @@ def sweep(experiment, launcher: dict, config) -> None:
 
     plan = experiment.plan()
     print(show.summary(plan, launcher), flush=True)
-    hours, _ = show.machine_hours(plan, launcher, config.only)
+    hours, _ = show.machine_hours(plan, launcher)
     if hours > config.budget:
         raise ConfigError(
             f"the plan needs about {show.duration(hours)} of this machine, budget={config.budget:g} hours allows less; "
             f"choose tier=laptop or tier=smoke, or consent with budget={math.ceil(hours)}"
         )
     path, failed = plan.write(), {}
-    while jobs := [job for job in plan.missing() if job.run.name not in failed and wanted(job, config)]:
+    while jobs := [job for job in plan.wanted() if job.run.name not in failed]:
         from sweeps.launch import launch
 
         lines = launch(jobs, config.retry)
@@ -75,10 +75,6 @@ def sweep(experiment, launcher: dict, config) -> None:
     print(f"{len(plan.jobs) - len(plan.missing())} of {len(plan.jobs)} runs finished; {path}")
     if failed:
         sys.exit(1)
-
-
-def wanted(job, config) -> bool:
-    return not config.only or job.label in config.only
 
 
 def all_plans(given: list[str]) -> list:

@@ -6,22 +6,20 @@ The table of all claims at a tier, from the archive, with the theorems' verdicts
 """
 
 import functools
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 
 from optimizers import PowerSGD
 
-from . import grid_claims
+from . import entry_claims, grid_claims
 from .records import NoRecords, by_seed, collect, command, options, read_table, select
 from .statistics import mean_interval
 from .tables import markdown
-from .verdicts import INCONCLUSIVE, LEAST_SEEDS, MIXED, NOT_REPRODUCED, NOT_RUN, NOT_TESTABLE, REPRODUCED, within
+from .verdicts import INCONCLUSIVE, LEAST_SEEDS, NOT_REPRODUCED, NOT_RUN, NOT_TESTABLE, REPRODUCED
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 
@@ -124,70 +122,6 @@ def always_larger(spec: dict, series: dict[int, list[float]], rows: list[dict]) 
     return min(ratios) > spec["factor"], f"smallest ratio {min(ratios):.3g} (threshold {spec['factor']})"
 
 
-def difference(spec: dict, rows: list[dict]) -> tuple[str, str]:
-    """Is the mean paired difference of two grid entries' chosen settings within `between` (null: no bound)?
-
-    of, minus: labels; each of the first against the best of the second. column and at: which value of a run, "best",
-    "lowest", "last", "after_drop" (the first epoch after the first drop of the learning rate) or an epoch; each of a
-    list counts. Reproduced if the 95 % interval over seeds lies between the bounds, not reproduced if it lies outside.
-    """
-    reported = [row for row in rows if row["stage"] == "report"]
-    found = []
-    for label in np.atleast_1d(spec["of"]):
-        for at in spec["at"] if isinstance(spec["at"], list) else [spec["at"]]:
-            ours = _values(reported, label, spec["column"], at)
-            others = [_values(reported, other, spec["column"], at) for other in np.atleast_1d(spec["minus"])]
-            if not ours or not all(others):
-                found.append((NOT_RUN, f"{label} at {at}: no such run"))
-                continue
-            found.append(_compared(spec, f"{label} at {at}", ours, others))
-    if {verdict for verdict, _ in found} == {NOT_RUN}:
-        return NOT_RUN, "no run"
-    return combined([verdict for verdict, _ in found]), "; ".join(text for _, text in found)
-
-
-def _values(rows: list[dict], label: str, column: str, at) -> dict[int, float]:
-    """The value of each seed's run. A run that diverged before that epoch has the worst there is."""
-    worst = 0.0 if column.endswith("acc") else math.inf
-    longest = max((row["epoch"] for row in rows), default=0)
-    values = {}
-    for seed, series in by_seed(select(rows, label=label), column).items():
-        series = [value if math.isfinite(value) else worst for value in series]
-        diverged = len(series) < longest
-        if at == "after_drop":
-            lrs = by_seed(select(rows, label=label, seed=seed), "lr")[seed]
-            epoch = next((n for n, lr in enumerate(lrs) if lr < lrs[0]), None)
-            value = (worst if diverged else None) if epoch is None else series[epoch]
-        elif isinstance(at, int):
-            value = (worst if at <= longest else None) if len(series) < at else series[at - 1]
-        elif at == "last":
-            value = worst if diverged else series[-1]
-        else:
-            value = max(series) if at == "best" else min(series)
-        if value is not None:
-            values[seed] = value
-    return values
-
-
-def _compared(spec: dict, name: str, ours: dict[int, float], others: list[dict[int, float]]) -> tuple[str, str]:
-    best = min if spec["at"] == "lowest" else max
-    other = best(others, key=lambda values: sum(values.values()) / len(values))  # the best of them, by its mean
-    paired = [ours[seed] - other[seed] for seed in ours if seed in other]
-    if not paired:
-        return NOT_RUN, f"{name}: no seed in common"
-    verdict, text = within(paired, spec["between"])
-    return verdict, f"{name}: {text}"
-
-
-def combined(verdicts: list[str]) -> str:
-    """Of a claim in several parts: all must hold; parts that contradict each other make it mixed."""
-    if len(set(verdicts)) == 1:
-        return verdicts[0]
-    if {REPRODUCED, NOT_REPRODUCED} <= set(verdicts):
-        return MIXED
-    return NOT_RUN if NOT_RUN in verdicts else INCONCLUSIVE
-
-
 def trained(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """Does a network of the grid train, by the best train accuracy of a run: `some` setting, or `none`?
 
@@ -243,11 +177,8 @@ def untestable(spec: dict, rows: list[dict]) -> tuple[str, str]:
     return NOT_TESTABLE, spec["reason"]
 
 
-TESTS = {
-    test.__name__: test
-    for test in (never_above, last_near, always_larger, difference, trained, no_extra_memory, untestable)
-}
-TESTS |= grid_claims.TESTS
+TESTS = {test.__name__: test for test in (never_above, last_near, always_larger, trained, no_extra_memory, untestable)}
+TESTS |= entry_claims.TESTS | grid_claims.TESTS
 
 
 def as_markdown(verdicts: list[Verdict], tier: str) -> str:

@@ -6,11 +6,10 @@ PowerSGD is tuned over 25 settings and SGDM over 5, both on the test set. The ex
 replacement from the grid, says what each reaches at an equal budget. Refinement is left out: only grids are drawn from.
 """
 
-from math import comb
-
 from . import style
 from .fig1 import NAMES, PANELS
-from .records import best, collect, command, options
+from .records import collect, command, grid_scores, options
+from .statistics import expected_best
 from .tables import markdown
 
 
@@ -24,31 +23,12 @@ def main() -> None:
         parser.error(f"{unknown[0]} has no selection; choose from {' '.join(experiments)}")
     for experiment in arguments.experiments or ["fig1ab"]:
         rows, provenance = collect(arguments.results, arguments.tier, experiment, arguments.redraw)
-        found = scores([row for row in rows if row["stage"] == "grid"])
+        found = grid_scores(rows)
         base = arguments.results / arguments.tier / f"fairness-{experiment}"
         print("pictures", *style.save(draw(found, provenance), base))
         title = f"# Best of k settings, {experiment}, tier {arguments.tier}\n\n"
         base.with_suffix(".md").write_text(title + table(found))
         print(f"table    {base.with_suffix('.md')}")
-
-
-def scores(rows: list[dict]) -> dict[str, list[float]]:
-    """By grid entry: the best test accuracy of each setting, mean over the seeds that selected."""
-    found: dict[str, list[float]] = {}
-    for setting in dict.fromkeys((row["label"], row["initial_lr"], row["gamma"]) for row in rows):
-        chosen = [row for row in rows if (row["label"], row["initial_lr"], row["gamma"]) == setting]
-        runs = best(chosen, "test_acc")
-        found.setdefault(setting[0], []).append(sum(runs) / len(runs))
-    return found
-
-
-def expected_best(values: list[float], k: int) -> float:
-    """The mean, over all choices of k of the values, of the largest. Raises ValueError unless 1 <= k <= len(values)."""
-    if not 1 <= k <= len(values):
-        raise ValueError(f"k is {k}, must be between 1 and {len(values)}")
-    # The i-th smallest is the largest of a choice if the other k - 1 lie below it.
-    ordered = sorted(values)
-    return sum(comb(i, k - 1) * value for i, value in enumerate(ordered)) / comb(len(values), k)
 
 
 def draw(found: dict[str, list[float]], provenance: dict):

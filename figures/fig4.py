@@ -71,7 +71,7 @@ def draw(cells: list[dict], provenance: dict):
         axes.set_xticklabels([f"{lr:g}" for lr in lrs[::-1]])
         axes.set_yticklabels([row_name(*entry) for entry in entries])
         axes.set(title=f"{depth} layers", xlabel="learning rate")
-    style.listed(panels)[0].set_ylabel("γ   (1 is SGD)")
+    style.listed(panels)[0].set_ylabel("γ   (1 is SGD)" if any(label == "powersgd" for label, _ in entries) else "")
     figure.suptitle(
         f"dark: trained (train accuracy {SUCCESS:.0%} within 25 epochs); light: not; hatched: not run", fontsize=8
     )

@@ -33,6 +33,22 @@ def contrast(spec: dict, rows: list[dict]) -> tuple[str, str]:
     return within([sum(sign * values[seed] for sign, values in parts) for seed in sorted(seeds)], spec["between"])
 
 
+def best_cells(spec: dict, rows: list[dict]) -> tuple[str, str]:
+    """The best cell below gamma 1, by its mean, against the best of the rows of `than`: the difference in `between`."""
+    ours = {cell: values for cell, values in grid(spec, rows).items() if cell[1] < 1}
+    theirs = grid(spec | {"settings": spec["than"]}, rows)
+    if not ours or not theirs:
+        return NOT_RUN, "no run of " + " and ".join(
+            settings["optimizer"] for settings, found in ((spec["settings"], ours), (spec["than"], theirs)) if not found
+        )
+    best = max if spec["best"] == "max" else min
+    top, other = (best(cells.values(), key=lambda values: mean(values.values())) for cells in (ours, theirs))
+    seeds = sorted(top.keys() & other.keys())
+    if not seeds:
+        return NOT_RUN, "no seed in common"
+    return within([top[seed] - other[seed] for seed in seeds], spec["between"])
+
+
 def averaged(test):
     """A test of the cells' means: (spec, means by (lr, gamma)) -> (holds, evidence)."""
 
@@ -109,4 +125,4 @@ def _between(means: dict, bounds: list[float]) -> list[float]:
     return sorted({gamma for _, gamma in means if bounds[0] <= gamma <= bounds[1]})
 
 
-TESTS = {test.__name__: test for test in (contrast, without_loss, robust, wider, good_default)}
+TESTS = {test.__name__: test for test in (contrast, best_cells, without_loss, robust, wider, good_default)}

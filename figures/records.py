@@ -9,7 +9,18 @@ from pathlib import Path
 from training.archive import MISSING, export, load, write_table
 from training.archive import read_table as read
 
-__all__ = ["NoRecords", "best", "by_seed", "collect", "command", "options", "read_table", "select", "write_table"]
+__all__ = [
+    "NoRecords",
+    "best",
+    "by_seed",
+    "collect",
+    "command",
+    "grid_scores",
+    "options",
+    "read_table",
+    "select",
+    "write_table",
+]
 
 AXES = ("initial_lr", "gamma", "depth")  # what a grid varies; with the runs that are missing
 
@@ -104,6 +115,17 @@ def by_seed(rows: list[dict], column: str) -> dict[int, list[float]]:
     for row in rows:
         series.setdefault(row["seed"], {})[row["epoch"]] = row[column]
     return {seed: [value for _, value in sorted(values.items())] for seed, values in sorted(series.items())}
+
+
+def grid_scores(rows: list[dict]) -> dict[str, list[float]]:
+    """By grid entry: the best test accuracy of each setting of the grid, mean over the seeds that selected."""
+    rows = [row for row in rows if row["stage"] == "grid"]
+    found: dict[str, list[float]] = {}
+    for setting in dict.fromkeys((row["label"], row["initial_lr"], row["gamma"]) for row in rows):
+        chosen = [row for row in rows if (row["label"], row["initial_lr"], row["gamma"]) == setting]
+        runs = best(chosen, "test_acc")
+        found.setdefault(setting[0], []).append(sum(runs) / len(runs))
+    return found
 
 
 class Parser(argparse.ArgumentParser):

@@ -16,7 +16,7 @@ import yaml
 
 from . import claims, fairness
 from .fig1 import PANELS, REFERENCE
-from .records import NoRecords, best, collect, command, options, read_table
+from .records import NoRecords, best, collect, command, grid_scores, options, read_table
 from .statistics import mean_interval
 from .tables import markdown
 from .verdicts import NOT_RUN
@@ -113,7 +113,7 @@ def fairness_table(results: Path, tier: str) -> Table:
             rows, _ = collect(results, tier, experiment, redraw=True)
         except NoRecords:
             continue
-        found = fairness.scores([row for row in rows if row["stage"] == "grid"])
+        found = grid_scores(rows)
         lines += [[experiment, *line] for line in fairness.compared(found)]
     return ["experiment", "optimizer", "settings", "best of all", "of them, tried", "expected best of those"], lines
 

@@ -1,4 +1,6 @@
-"""Averages over seeds with their uncertainty. Pure functions of numbers."""
+"""Averages over seeds with their uncertainty, and the best of several tries. Pure functions of numbers."""
+
+from math import comb
 
 import numpy as np
 
@@ -42,3 +44,12 @@ def curve_interval(series: list[list[float]], level: float = 0.95) -> np.ndarray
     longest = max(len(values) for values in series)
     points = [[values[i] for values in series if len(values) > i] for i in range(longest)]
     return np.array([mean_interval(point, level) for point in points])
+
+
+def expected_best(values: list[float], k: int) -> float:
+    """The mean, over all choices of k of the values, of the largest. Raises ValueError unless 1 <= k <= len(values)."""
+    if not 1 <= k <= len(values):
+        raise ValueError(f"k is {k}, must be between 1 and {len(values)}")
+    # The i-th smallest is the largest of a choice if the other k - 1 lie below it.
+    ordered = sorted(values)
+    return sum(comb(i, k - 1) * value for i, value in enumerate(ordered)) / comb(len(values), k)

@@ -21,3 +21,12 @@ def within(values: list[float], between: list[float | None]) -> tuple[str, str]:
     if least < low and high < most:
         return REPRODUCED, text
     return (NOT_REPRODUCED if high <= least or low >= most else INCONCLUSIVE), text
+
+
+def combined(verdicts: list[str]) -> str:
+    """Of a claim in several parts: all must hold; parts that contradict each other make it mixed."""
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    if {REPRODUCED, NOT_REPRODUCED} <= set(verdicts):
+        return MIXED
+    return NOT_RUN if NOT_RUN in verdicts else INCONCLUSIVE

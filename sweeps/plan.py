@@ -89,6 +89,7 @@ class Plan:
     changes: list[str]  # overrides that make it custom
     selections: list[Selection] = field(default_factory=list)
     to_come: int = 0  # runs of stages that wait for others, as far as they can be counted
+    only: list[str] = field(default_factory=list)  # the entries to train; none: all
 
     @property
     def path(self) -> Path:
@@ -96,6 +97,10 @@ class Plan:
 
     def missing(self) -> list[Job]:
         return [job for job in self.jobs if not job.done]
+
+    def wanted(self) -> list[Job]:
+        """What this command is to train: the missing jobs of the entries in `only`, or all."""
+        return [job for job in self.missing() if not self.only or job.label in self.only]
 
     def write(self) -> Path:
         """Write down which runs the figure is made of, for figures/ to read."""
@@ -133,7 +138,8 @@ class Experiment:
         for label in _distinct(self.base["also"]):
             chosen = [*given, f"optimizer={label}"]
             composed = cli.plain(loader.load_sweep_config(hydra, chosen))
-            axes = _axes(composed["optimizer"].get("grid") or {}, self.base["tier"])
+            grid = composed["optimizer"].get("grid") or {}
+            axes = _axes({f"optimizer.{key}": values for key, values in grid.items()}, self.base["tier"])
             if not axes:
                 raise ConfigError(
                     f"also={label}: configs/optimizer/{label}.yaml has no grid, as in `grid: {{lr: [1e-3]}}`"
@@ -177,7 +183,7 @@ class Experiment:
             else:
                 jobs += self._jobs(entry, [selection.chosen.setting], self.base["seeds"], "report")
         found = [selection for selection in selections.values() if selection]
-        return Plan(self.name, self.label, self.results, jobs, self.changes, found, to_come)
+        return Plan(self.name, self.label, self.results, jobs, self.changes, found, to_come, self.base["only"])
 
     def _tune(self, entry: "Entry") -> tuple[list[Job], Selection | None]:
         """The selecting runs so far, and what they chose if none of them is missing."""

@@ -7,34 +7,29 @@ from collections import Counter
 from training.run import write_atomically
 
 from .cost import Costs, workers
-from .plan import Plan, counts
+from .plan import Job, Plan, counts
 
 STATES = ("finished", "diverged", "running", "stopped", "failed", "waiting", "archived")
 
 
 def summary(plan: Plan, launcher: dict) -> str:
     """The plan in a line: how many runs, how many are done, and what the rest costs."""
-    missing = plan.missing()
-    text = f"{plan.experiment}, tier {plan.label}: {len(plan.jobs)} runs, {len(plan.jobs) - len(missing)} done"
+    wanted = plan.wanted()
+    text = f"{plan.experiment}, tier {plan.label}: {len(plan.jobs)} runs, {len(plan.jobs) - len(plan.missing())} done"
     text += f", at least {plan.to_come} more once the grid has chosen" if plan.to_come else ""
-    if not missing:
+    text += f"; of {' and '.join(plan.only)} {len(wanted)} to train" if plan.only else ""
+    if not wanted:
         return text
     hours, source = machine_hours(plan, launcher)
-    text += f"; {sum(job.config['epochs'] for job in missing)} epochs to train"
+    text += f"; {sum(job.config['epochs'] for job in wanted)} epochs to train"
     return f"{text}, about {duration(hours)} on this machine ({source})"
 
 
-def machine_hours(plan: Plan, launcher: dict, only: list[str] = ()) -> tuple[float, str]:
-    """Hours of this machine for what is missing of a plan and for what is to come, and where that comes from.
-
-    only: of these entries, and nothing that is to come.
-    """
+def machine_hours(plan: Plan, launcher: dict) -> tuple[float, str]:
+    """Hours of this machine for what this command is to train, and where that comes from."""
     estimates = Costs(plan.jobs, plan.results)
-    sources = Counter(estimates.of(job.config).source for job in plan.missing())
-    if only:
-        seconds = sum(estimates.of(job.config).seconds for job in plan.missing() if job.label in only)
-    else:
-        seconds, _ = _seconds(plan)
+    sources = Counter(estimates.of(job.config).source for job in plan.wanted())
+    seconds, _ = _seconds(plan, plan.wanted(), 0 if plan.only else plan.to_come)
     return seconds / workers(launcher) / 3600, spelled(sources)
 
 
@@ -59,7 +54,7 @@ def keep_costs(plans: list[Plan | str], launcher: dict) -> None:
             continue
         path = plan.results / plan.label / "costs.json"
         kept = json.loads(path.read_text()) if path.exists() else []
-        hours, gpu = (seconds / 3600 for seconds in _seconds(plan))
+        hours, gpu = (seconds / 3600 for seconds in _seconds(plan, plan.missing(), plan.to_come))
         line = {"experiment": plan.experiment, "missing": len(plan.missing()) + plan.to_come,
                 "hours": hours / workers(launcher), "gpu_hours": gpu}  # fmt: skip
         lines = {entry["experiment"]: entry for entry in [*kept, line]}
@@ -68,15 +63,15 @@ def keep_costs(plans: list[Plan | str], launcher: dict) -> None:
         write_atomically(path, content.encode())
 
 
-def _seconds(plan: Plan) -> tuple[float, float]:
-    """Here and on a GPU, of what is missing and what is to come."""
+def _seconds(plan: Plan, jobs: list[Job], to_come: int) -> tuple[float, float]:
+    """Here and on a GPU, of these jobs and of so many that are to come."""
     estimates = Costs(plan.jobs, plan.results)
-    found = [estimates.of(job.config) for job in plan.missing()]
+    found = [estimates.of(job.config) for job in jobs]
     here, gpu = sum(cost.seconds for cost in found), sum(cost.gpu_seconds for cost in found)
-    if plan.to_come:
+    if to_come:
         every = [estimates.of(job.config) for job in plan.jobs]
-        here += plan.to_come * sum(cost.seconds for cost in every) / len(every)
-        gpu += plan.to_come * sum(cost.gpu_seconds for cost in every) / len(every)
+        here += to_come * sum(cost.seconds for cost in every) / len(every)
+        gpu += to_come * sum(cost.gpu_seconds for cost in every) / len(every)
     return here, gpu
 
 
@@ -88,11 +83,12 @@ def plan_table(plans: list[Plan | str], launcher: dict) -> str:
         if isinstance(plan, str):
             lines.append(plan)
             continue
-        estimates, missing = Costs(plan.jobs, plan.results), plan.missing()
-        found = {job.run.id: estimates.of(job.config) for job in missing}
-        here, gpu = _seconds(plan)
+        estimates, to_come = Costs(plan.jobs, plan.results), 0 if plan.only else plan.to_come
+        found = {job.run.id: estimates.of(job.config) for job in plan.wanted()}
+        here, gpu = _seconds(plan, plan.wanted(), to_come)
+        runs = len([job for job in plan.jobs if not plan.only or job.label in plan.only])
         lines.append(
-            f"{plan.experiment:14} {len(plan.jobs):6,d} {len(plan.jobs) - len(missing):6,d} {plan.to_come or '':>8} "
+            f"{plan.experiment:14} {runs:6,d} {runs - len(plan.wanted()):6,d} {to_come or '':>8} "
             f"{here / workers(launcher) / 3600:12,.1f} {gpu / 3600:10,.1f}  "
             f"{spelled(Counter(cost.source for cost in found.values()))}"
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from figures import claims
+from figures import claims, entry_claims, grid_claims
 from figures.claims import judge
 from figures.records import NoRecords, by_seed, collect, read_table, write_table
 from figures.statistics import curve_interval, mean_interval, t_interval
@@ -90,7 +90,7 @@ def chosen(label, accuracies, losses=(1.0, 0.5), lrs=(0.1, 0.01), stage="report"
 
 def compared(rows, **changes):
     spec = {"of": "powersgd", "minus": ["sgdm"], "column": "test_acc", "at": "best", "between": [0, None]} | changes
-    return claims.difference(spec, rows)
+    return entry_claims.difference(spec, rows)
 
 
 SGDM = chosen("sgdm", [(0.5, 0.70), (0.5, 0.71), (0.5, 0.72)])
@@ -142,6 +142,65 @@ def test_a_difference_is_against_the_best_of_several_and_leaves_selecting_runs_o
     assert compared(rows + chosen("sgdm", [(0.9, 0.9)] * 3, stage="grid"))[0] == "reproduced"
 
 
+FASTER = {"of": ["powersgd"], "minus": ["adam"], "column": "train_acc", "reach": 0.8, "between": [None, 0]}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict", "says"),
+    [
+        ((0.5, 0.9), (0.3, 0.5), "reproduced", "-1.0000"),  # the goal is 0.4: epoch 1 against 2
+        ((0.3, 0.9), (0.5, 0.5), "not reproduced", "+1.0000"),
+        ((0.1, 0.2), (0.1, 0.5), "not reproduced", "+1.0000"),  # never: one more than the longest run has
+        ((0.5, 0.9), (0.5, 0.5), "not reproduced", "+0.0000"),  # not fewer
+    ],
+)
+def test_epochs_to_a_stated_accuracy(ours, theirs, verdict, says):
+    rows = chosen("powersgd", [ours] * 3) + chosen("adam", [theirs] * 3)
+    assert entry_claims.epochs_to(FASTER, rows)[0] == verdict and says in entry_claims.epochs_to(FASTER, rows)[1]
+    assert entry_claims.epochs_to(FASTER, chosen("adam", [theirs] * 3))[0] == "not run"
+
+
+def tried(label, accuracies, seed):
+    """A grid: a setting for each accuracy."""
+    rows = chosen(label, [(0.1, accuracy) for accuracy in accuracies], stage="grid")
+    return [row | {"initial_lr": row["seed"], "gamma": None, "seed": seed} for row in rows]
+
+
+def test_at_an_equal_budget_many_settings_are_no_advantage():
+    spec = {"of": ["powersgd"], "minus": ["adam", "sgdm"], "between": [0, None]}
+
+    def judged(seeds):
+        rows = [row for seed in seeds for label, accuracies in
+                (("powersgd", (0.9, 0.1, 0.1)), ("adam", (0.5,)), ("sgdm", (0.2,))) for row in
+                tried(label, accuracies, seed)]  # fmt: skip
+        return entry_claims.equal_budget(spec, rows)
+
+    verdict, text = judged([100, 101, 102])  # best of 1: (0.9 + 0.1 + 0.1) / 3 against 0.5
+    assert verdict == "not reproduced" and "best of 1 settings: -0.1333" in text
+    assert judged([100])[0] == "inconclusive"
+    assert entry_claims.equal_budget(spec, chosen("powersgd", [(0.5, 0.6)] * 3))[0] == "not run"
+
+
+def test_a_gain_is_over_the_epochs_that_it_names():
+    spec = {"of": "adagrad", "column": "train_acc", "epochs": [1, 2], "between": [None, 0.02]}
+    assert entry_claims.gain(spec, chosen("adagrad", [(0.5, 0.51), (0.5, 0.512), (0.5, 0.508)]))[0] == "reproduced"
+    assert entry_claims.gain(spec, chosen("adagrad", [(0.5, 0.6), (0.5, 0.61), (0.5, 0.62)]))[0] == "not reproduced"
+    assert entry_claims.gain(spec | {"epochs": [1, 3]}, chosen("adagrad", [(0.5, 0.6)] * 3))[0] == "not run"
+
+
+def test_the_best_cells_leave_sgd_out():
+    def cell(optimizer, lr, gamma, accuracies):
+        return [{"optimizer": optimizer, "initial_lr": lr, "gamma": gamma, "seed": seed, "test_acc": accuracy}
+                for seed, accuracy in enumerate(accuracies)]  # fmt: skip
+
+    spec = {"settings": {"optimizer": "powersgd"}, "than": {"optimizer": "rescaled_sgd"}, "column": "test_acc",
+            "best": "max", "between": [0, None]}  # fmt: skip
+    ours = cell("powersgd", 0.1, 1.0, (0.9, 0.9, 0.9)) + cell("powersgd", 0.1, 0.5, (0.6, 0.61, 0.62))
+    theirs = cell("rescaled_sgd", 0.1, 0.5, (0.7, 0.71, 0.72)) + cell("rescaled_sgd", 1, 0.5, (0.1, 0.1, 0.1))
+    assert grid_claims.best_cells(spec, ours + theirs)[0] == "not reproduced"  # 0.61 against 0.71, not 0.9
+    assert grid_claims.best_cells(spec, ours) == ("not run", "no run of rescaled_sgd")
+
+
 def test_one_run_shows_that_a_network_trains_and_only_all_that_none_does():
     def run(name, gamma, seed, accuracy):
         return {"initial_lr": 0.1, "gamma": gamma, "depth": 13, "seed": seed, "train_acc": accuracy, "run": name}
@@ -175,8 +234,8 @@ def test_every_claim_names_a_test_and_an_experiment_that_exist():
         for experiment in claims._experiments(spec) if spec["experiment"] else []:
             assert (ROOT / "configs" / "experiment" / f"{experiment}.yaml").exists(), name
             entries = yaml.safe_load((ROOT / f"configs/experiment/{experiment}.yaml").read_text())["grid"]["paper"]
-            if spec["test"] == "difference":
-                assert {*np.atleast_1d(spec["of"]), *np.atleast_1d(spec["minus"])} <= set(entries), name
+            if spec["test"] in entry_claims.TESTS:
+                assert {*np.atleast_1d(spec["of"]), *np.atleast_1d(spec.get("minus", []))} <= set(entries), name
 
 
 def test_tables_survive_a_round_trip(tmp_path):

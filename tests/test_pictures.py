@@ -6,7 +6,8 @@ import math
 import pytest
 
 from figures import fairness, fig1, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7, style
-from figures.records import entries
+from figures.records import entries, grid_scores
+from figures.statistics import expected_best
 
 PROVENANCE = {"tier": "laptop", "seeds": [0, 1], "runs": 4, "changes": [], "missing": ["sgdm, lr 1, seed 0"],
               "environments": [{"commit": "a"}, {"commit": "b"}]}  # fmt: skip
@@ -142,16 +143,16 @@ def test_the_expected_best_is_the_mean_over_all_choices():
     values = [0.1, 0.5, 0.3, 0.9]
     for k in range(1, 5):
         choices = [max(chosen) for chosen in itertools.combinations(values, k)]
-        assert fairness.expected_best(values, k) == pytest.approx(sum(choices) / len(choices))
+        assert expected_best(values, k) == pytest.approx(sum(choices) / len(choices))
     with pytest.raises(ValueError):
-        fairness.expected_best(values, 5)
+        expected_best(values, 5)
 
 
 def test_fairness_compares_at_the_smallest_budget():
     records = [row for lr, accuracy in ((1.0, 0.2), (0.1, 0.8)) for row in
                rows(f"a{lr}", [{"test_acc": accuracy}], stage="grid", initial_lr=lr)]  # fmt: skip
     records += rows("b", [{"test_acc": 0.7}], stage="grid", label="sgdm", optimizer="sgdm", gamma=None)
-    found = fairness.scores(records)
+    found = grid_scores(records)
     assert found == {"powersgd": [0.2, 0.8], "sgdm": [0.7]}
     assert "| PowerSGD | 2 | 0.8000 | 1 | 0.5000 |" in fairness.table(found)
     assert "SGDM" in drawn(fairness.draw(found, provenance(records)))

@@ -215,6 +215,16 @@ def test_the_archive_counts_as_done_when_asked(tuned, tmp_path):
     assert "4 runs, 0 done" in sweep(*here, "budget=0").stdout  # not asked: they count as missing
 
 
+def test_only_some_entries_and_the_controls_beside_them(tmp_path):
+    here = ("experiment=fig2", "tier=paper", "also=[rescaled_sgd,normalised_sgd]", f"results={tmp_path}")
+    text = sweep(*here, "plan=true", "only=[rescaled_sgd,normalised_sgd]").stdout
+    assert text.splitlines()[1].split()[:3] == ["fig2", "65", "0"]  # (3 x 3 + 4) settings, 5 seeds
+    assert sweep(*here, "plan=true").stdout.splitlines()[1].split()[1] == "85"
+    assert (
+        "85 runs, 0 done; of normalised_sgd 20 to train" in sweep(*here, "status=true", "only=[normalised_sgd]").stdout
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

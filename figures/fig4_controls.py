@@ -1,0 +1,27 @@
+"""Figure 4 for SGD with longer steps along the gradient: is it the power, or only a larger step? The same rule.
+
+python -m figures.fig4_controls [--tier paper] [--results results] [--redraw]
+"""
+
+from . import style
+from .claims import as_markdown, judge
+from .fig4 import draw, outcomes, summary
+from .records import collect, command, options
+
+
+def main() -> None:
+    arguments = options(__doc__, "paper").parse_args()
+    base = arguments.results / arguments.tier / "figure4_controls"
+    rows, provenance = collect(arguments.results, arguments.tier, "fig4_controls", arguments.redraw)
+    table = summary(outcomes(rows))
+    pictures = style.save(draw(outcomes(rows), provenance), base)
+    verdicts = as_markdown(judge(rows, "fig4_controls"), arguments.tier)
+    title = f"# Figure 4's question to SGD with longer steps, tier {arguments.tier}"
+    base.with_suffix(".md").write_text(f"{title}\n\n{verdicts}\n![controls](figure4_controls.svg)\n\n{table}")
+    print(table)
+    print("pictures", *pictures)
+    print(f"table    {base.with_suffix('.md')}")
+
+
+if __name__ == "__main__":
+    command(main)
