@@ -16,8 +16,9 @@ from .verdicts import NOT_RUN, combined, within
 def difference(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """Is the mean paired difference of two grid entries' chosen settings within `between` (null: no bound)?
 
-    column and at: which value of a run, "best", "lowest", "last", "after_drop" (the first
-    epoch after the first drop of the learning rate) or an epoch; each of a list counts. Reproduced if the 95 % interval over seeds lies between the bounds, not reproduced if it lies outside.
+    column and at: which value of a run, "best", "lowest", "last", "after_drop" (the first epoch after the first drop of
+    the learning rate) or an epoch; each of a list counts. Reproduced if the 95 % interval over seeds lies between the
+    bounds, not reproduced if it lies outside.
     """
     reported = [row for row in rows if row["stage"] == "report"]
     found = []

@@ -9,18 +9,8 @@ from pathlib import Path
 from training.archive import MISSING, export, load, write_table
 from training.archive import read_table as read
 
-__all__ = [
-    "NoRecords",
-    "best",
-    "by_seed",
-    "collect",
-    "command",
-    "grid_scores",
-    "options",
-    "read_table",
-    "select",
-    "write_table",
-]
+__all__ = ["NoRecords", "best", "by_seed", "collect", "command", "grid_scores", "options", "read_table", "select",
+           "write_table"]  # fmt: skip
 
 AXES = ("initial_lr", "gamma", "depth")  # what a grid varies; with the runs that are missing
 
