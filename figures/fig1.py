@@ -12,7 +12,7 @@ import yaml
 from . import style
 from .records import NoRecords, best, by_seed, collect, command, options
 from .statistics import mean_interval
-from .tables import markdown
+from .tables import interval, markdown
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "paper_reference.yaml"
 PANELS = {"ab": "ResNet-50 on CIFAR-10", "cd": "DenseNet-121 on CIFAR-10", "ef": "WRN-26-10 on CIFAR-100",
@@ -97,14 +97,9 @@ def table(rows: list[dict]) -> str:
         gamma = "" if first["gamma"] is None else f"{first['gamma']:g}"
         values = (best(chosen, "test_acc"), best(chosen, "test_acc", lambda run: run[-1]), best(chosen, "train_acc"))
         lines.append([NAMES.get(label, label), f"{first['initial_lr']:g}", gamma, str(len(values[0])),
-                      *map(spelled, values)])  # fmt: skip
+                      *map(interval, values)])  # fmt: skip
     header = ["optimizer", "lr", "gamma", "seeds", "best test accuracy", "last test accuracy", "best train accuracy"]
     return markdown(header, lines)
-
-
-def spelled(values: list[float]) -> str:
-    mean, low, high = mean_interval(values)
-    return f"{mean:.4f} [{low:.4f}, {high:.4f}]"
 
 
 if __name__ == "__main__":

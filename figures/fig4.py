@@ -69,7 +69,7 @@ def draw(cells: list[dict], provenance: dict):
                   for label, gamma in entries]  # fmt: skip
         style.heatmap(axes, values, low=0, high=1, shown=lambda value: "" if value in (0, 1) else f"{value:.2f}")
         axes.set_xticklabels([f"{lr:g}" for lr in lrs[::-1]])
-        axes.set_yticklabels([row_name(*entry) for entry in entries])
+        axes.set_yticklabels([style.row_name(*entry) for entry in entries])
         axes.set(title=f"{depth} layers", xlabel="learning rate")
     style.listed(panels)[0].set_ylabel("γ   (1 is SGD)" if any(label == "powersgd" for label, _ in entries) else "")
     figure.suptitle(
@@ -78,11 +78,6 @@ def draw(cells: list[dict], provenance: dict):
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     style.stamp(figure, provenance)
     return figure
-
-
-def row_name(label: str, gamma: float | None) -> str:
-    name = "" if label == "powersgd" else label.replace("_", " ")
-    return name if gamma is None else f"{name} {gamma:g}".strip()
 
 
 def summary(cells: list[dict]) -> str:

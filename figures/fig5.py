@@ -6,7 +6,6 @@ python -m figures.fig5 [--tier laptop] [--results results] [--redraw]
 from statistics import mean
 
 from . import style
-from .fig4 import row_name
 from .records import best, collect, command, options, select, write_table
 
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
@@ -50,7 +49,9 @@ def draw(found: list[dict], provenance: dict):
         ]
         style.heatmap(axes, grid, min(values), max(values), lambda accuracy: f"{accuracy:.1%}")
         axes.set_xticklabels([f"{lr:g}" for lr in lrs])
-        axes.set_yticklabels(["SGDM", *(f"γ {gamma:g}" for gamma in gammas), *(row_name(*other) for other in others)])
+        axes.set_yticklabels(
+            ["SGDM", *(f"γ {gamma:g}" for gamma in gammas), *(style.row_name(*other) for other in others)]
+        )
         axes.set(title=NETWORKS[model], xlabel="learning rate")
     figure.suptitle("best test accuracy on CIFAR-10, mean over seeds (γ 1 is SGD)", fontsize=8)
     figure.tight_layout(rect=(0, 0.03, 1, 1))

@@ -6,10 +6,9 @@ Restarts leave a 160-epoch run ten epochs into a hot cycle, so best and last epo
 """
 
 from . import style
-from .fig1 import spelled
 from .records import NoRecords, best, by_seed, collect, command, options
 from .statistics import mean_interval
-from .tables import markdown
+from .tables import interval, markdown
 
 PAPER_LINES = ((0.9412, "paper, PowerSGD: 94.12 %"), (0.9464, "paper, PowerSGDR: 94.64 %"))
 NAMES = {"sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSGD", "powersgdr": "PowerSGDR"}
@@ -57,7 +56,7 @@ def table(rows: list[dict]) -> str:
             columns = (best(chosen, "train_loss", min), best(chosen, "train_loss", lambda run: run[-1]),
                        best(chosen, "test_acc"), best(chosen, "test_acc", lambda run: run[-1]))  # fmt: skip
             lines.append([name, f"{chosen[0]['initial_lr']:g}", "" if gamma is None else f"{gamma:g}",
-                          str(len(columns[0])), *map(spelled, columns)])  # fmt: skip
+                          str(len(columns[0])), *map(interval, columns)])  # fmt: skip
     header = ["", "lr", "gamma", "seeds", "lowest train loss", "last train loss", "best test accuracy",
               "last test accuracy"]  # fmt: skip
     return markdown(header, lines)

@@ -17,8 +17,7 @@ import yaml
 from . import claims, fairness
 from .fig1 import PANELS, REFERENCE
 from .records import NoRecords, best, collect, command, grid_scores, options, read_table
-from .statistics import mean_interval
-from .tables import markdown
+from .tables import interval, markdown
 from .verdicts import NOT_RUN
 
 STYLE = """
@@ -90,7 +89,7 @@ def reference_table(results: Path, tier: str) -> Table:
     for entry in stated:
         values = ours.get((entry["dataset"], entry["model"], entry["optimizer"]))
         paper = "in the picture only" if entry["best_test_acc"] is None else f"{entry['best_test_acc']:.4f}"
-        here = "not run" if values is None else "{:.4f} [{:.4f}, {:.4f}]".format(*mean_interval(values))
+        here = "not run" if values is None else interval(values)
         lines.append([entry["dataset"], entry["model"], entry["optimizer"], entry["section"], paper, here])
     return ["data set", "network", "optimizer", "section", "best test accuracy, paper", f"here, tier {tier}"], lines
 

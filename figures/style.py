@@ -75,6 +75,12 @@ def heatmap(axes, values: list[list[float | None]], low: float, high: float, sho
     axes.tick_params(length=0)
 
 
+def row_name(label: str, gamma: float | None) -> str:
+    """A heatmap's row: its gamma, with the optimizer's name unless it is PowerSGD."""
+    name = "" if label == "powersgd" else label.replace("_", " ")
+    return name if gamma is None else f"{name} {gamma:g}".strip()
+
+
 def stamp(figure, provenance: dict) -> None:
     """The tier and the seeds, on the face of the picture."""
     seeds = provenance["seeds"]

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from training.run import write_atomically
 
+from .statistics import mean_interval
+
 ROOT = Path(__file__).resolve().parent.parent
 LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
 
@@ -12,6 +14,12 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     """A bar inside a cell would end it, so it is escaped."""
     lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, ["---"] * len(header), *rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def interval(values: list[float]) -> str:
+    """Mean over seeds and its bootstrap interval."""
+    mean, low, high = mean_interval(values)
+    return f"{mean:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def latex(header: list[str], rows: list[list[str]], caption: str, label: str) -> str:

@@ -8,17 +8,18 @@ Prints parameters, multiply-adds an image and the memory that activations take a
 import gc
 import sys
 import time
+from dataclasses import asdict
 
 import torch
 from hydra import compose, initialize_config_dir
-from torch.utils.flop_counter import FlopCounterMode
 
+from models.size import size
 from training import cli
 from training.trainer import Trainer
 
 from .plan import grid_entries
 
-HEADER = f"{'experiment':10} {'entry':18} {'model':18} {'parameters':>12} {'multiply-adds':>14} {'activations':>12}"
+HEADER = f"{'experiment':14} {'entry':22} {'model':18} {'parameters':>12} {'multiply-adds':>14} {'activations':>12}"
 
 
 def main() -> None:
@@ -32,13 +33,13 @@ def main() -> None:
             base = cli.plain(compose("train", [f"experiment={experiment}"]))
             for label, groups, axes, _ in grid_entries(base):
                 overrides = [f"{group}={option}" for group, option in groups.items()]
+                overrides += [f"{path}={values[-1]}" for path, values in axes.items()]
                 config = cli.typed(compose("train", [f"experiment={experiment}", *overrides, "wandb.mode=disabled"]))
-                for key, values in axes.items():
-                    section, name = key.split(".")
-                    setattr(getattr(config, section), name, values[-1])
-                parameters, products, activations = meta_step(config)
+                dataset = config.dataset
+                parameters, products = size(asdict(config.model), dataset.image_shape, dataset.num_classes)
+                activations = meta_step(config)
                 print(
-                    f"{experiment:10} {label:18} {config.model.name:18} {parameters:12,d} {products / 1e9:12.3f} G "
+                    f"{experiment:14} {label:22} {config.model.name:18} {parameters:12,d} {products / 1e9:12.3f} G "
                     f"{activations / 2**30:8.2f} GiB",
                     flush=True,
                 )
@@ -50,8 +51,8 @@ def main() -> None:
           f"batch of 2; {time.monotonic() - started:.0f} s, at most {peak:.1f} GiB; no GPU was used")  # fmt: skip
 
 
-def meta_step(config) -> tuple[int, int, int]:
-    """(parameters, multiply-adds an image, bytes of activations of a batch) of a whole step on device="meta"."""
+def meta_step(config) -> int:
+    """Takes a whole step on device="meta"; returns the bytes of its batch's activations."""
     device = torch.device("meta")
     trainer = Trainer(config, device, images=10 * config.batch_size)
     shape = config.dataset.image_shape
@@ -71,10 +72,7 @@ def meta_step(config) -> tuple[int, int, int]:
     for p in trainer.model.parameters():
         if p.grad is None or p.grad.device.type != "meta":
             sys.exit(f"error: {config.model.name} has a parameter without a gradient on the device")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        trainer.model(inputs[:1])
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    return parameters, counter.get_total_flops() // 2, sum(storage.nbytes() for storage in saved.values())
+    return sum(storage.nbytes() for storage in saved.values())
 
 
 def real_step(config) -> None:
