@@ -13,8 +13,8 @@ Grid = dict[tuple[float, float], dict[int, float]]  # by (lr, gamma): the best v
 
 
 def grid(spec: dict, rows: list[dict]) -> Grid:
-    """A run that never gave a finite value counts as the worst possible."""
-    better, worst = (max, 0.0) if spec["best"] == "max" else (min, math.inf)
+    """A run that never gave a finite value counts as the worst possible, which `worst` of the claim may say."""
+    better, worst = (max, 0.0) if spec["best"] == "max" else (min, spec.get("worst", math.inf))
     found: Grid = {}
     for row in select(rows, **spec["settings"]):
         seeds = found.setdefault((row["initial_lr"], row["gamma"]), {})

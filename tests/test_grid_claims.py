@@ -43,6 +43,13 @@ def test_robust_compares_the_spread_over_learning_rates():
     assert grid_claims.robust(SPEC | {"gamma": [0.9, 1.0]}, rows(CELLS))[0] == "not reproduced"
 
 
+def test_what_diverged_is_no_worse_than_guessing():
+    losses = {(0.1, 0.4): math.nan, (0.01, 0.4): 2.0, (0.1, 0.8): math.nan, (0.01, 0.8): 0.5}
+    spec = SPEC | {"gamma": [0.4, 0.4], "best": "min", "worst": 2.3}
+    verdict, text = grid_claims.robust(spec, rows(losses))  # 0.35 less 1.85, a worse first epoch being the better loss
+    assert verdict == "reproduced" and "-1.5000" in text
+
+
 def test_wider_counts_useful_gammas_and_a_diverged_cell_is_never_useful():
     losses = {(0.1, 0.4): 1.0, (0.1, 0.8): 0.5, (0.01, 0.4): 0.3, (0.01, 0.8): 0.31}
     spec = SPEC | {"best": "min", "factor": 1.2}
