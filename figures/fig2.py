@@ -55,11 +55,12 @@ def settings(rows: list[dict]) -> list[tuple]:
 
 def draw(rows: list[dict], provenance: dict):
     figure, (accuracy, norm) = style.plt.subplots(1, 2, figsize=(9, 3.8))
-    for (optimizer, lr, gamma), colour, dash in zip(settings(rows), style.COLOURS, style.DASHES, strict=False):
+    for index, (optimizer, lr, gamma) in enumerate(settings(rows)):
+        colour, dash = style.nth(index)
         chosen = [row for row in rows if (row["optimizer"], row["lr"], row["gamma"]) == (optimizer, lr, gamma)]
         label = f"{LABELS.get(optimizer, optimizer)}, lr {lr:g}" + (f", γ {gamma:g}" if gamma is not None else "")
         style.curves(accuracy, list(by_seed(chosen, "train_acc").values()), label, colour, dash)
-        column = "grad_norm1" if gamma is None else "powered_norm1"
+        column = "grad_norm1" if chosen[0]["powered_norm1"] is None else "powered_norm1"
         style.curves(norm, list(by_seed(chosen, column).values()), label, colour, dash)
         zeros = [row["epoch"] for row in chosen if row[column] == 0]
         if zeros:  # which a logarithmic axis cannot show

@@ -23,12 +23,13 @@ def main() -> None:
 
 
 def cells(rows: list[dict]) -> list[dict]:
-    """A row for each gamma and lr: the lowest train loss (running, of an epoch), mean over the seeds."""
-    settings = sorted({(row["initial_lr"], row["gamma"]) for row in rows}, key=lambda s: (-s[0], s[1]))
+    """A row for each optimizer, lr and gamma: the lowest train loss (running, of an epoch), mean over the seeds."""
+    settings = {(row["optimizer"], row["initial_lr"], row["gamma"]) for row in rows}
     found = []
-    for lr, gamma in settings:
-        runs = best(select(rows, initial_lr=lr, gamma=gamma), "train_loss", lowest)
-        found.append({"lr": lr, "gamma": gamma, "seeds": len(runs), "best_train_loss": mean(runs)})
+    for optimizer, lr, gamma in sorted(settings, key=lambda s: (s[0] != "powersgd", s[0], -s[1], s[2] or 0)):
+        runs = best(select(rows, optimizer=optimizer, initial_lr=lr, gamma=gamma), "train_loss", lowest)
+        found.append({"optimizer": optimizer, "lr": lr, "gamma": gamma, "seeds": len(runs),
+                      "best_train_loss": mean(runs)})  # fmt: skip
     return found
 
 
@@ -38,29 +39,36 @@ def lowest(losses: list[float]) -> float:
 
 
 def draw(rows: list[dict], found: list[dict], provenance: dict):
-    lrs, gammas = provenance["axes"]["initial_lr"][::-1], provenance["axes"]["gamma"]
+    lrs, entries = provenance["axes"]["initial_lr"][::-1], provenance["entries"]
     figure, panels = style.plt.subplots(1, len(lrs) + 1, figsize=(2.7 * (len(lrs) + 1), 3.8))
     *curves, heat = style.listed(panels)
-    colours = style.plt.get_cmap("viridis")(np.linspace(0, 0.92, len(gammas)))
+    colours = style.plt.get_cmap("viridis")(np.linspace(0, 0.92, len(entries)))
     for axes, lr in zip(curves, lrs, strict=True):
-        for gamma, colour in zip(gammas, colours, strict=True):
-            series = list(by_seed(select(rows, initial_lr=lr, gamma=gamma), "train_loss").values())
-            if series:
-                style.curves(axes, series, f"γ {gamma:g}", colour)
+        for (label, gamma), colour in zip(entries, colours, strict=True):
+            chosen = select(rows, label=label, initial_lr=lr, gamma=gamma)
+            if chosen:
+                style.curves(axes, list(by_seed(chosen, "train_loss").values()), named(label, gamma), colour,
+                             "-" if "powersgd" in label else "--")  # fmt: skip
         axes.set(title=f"lr {lr:g}", xlabel="epoch", yscale="log")
     curves[0].set_ylabel("train loss (running)")
-    figure.legend(*curves[0].get_legend_handles_labels(), loc="lower center", ncols=len(gammas), fontsize=7,
+    figure.legend(*curves[0].get_legend_handles_labels(), loc="lower center", ncols=9, fontsize=7,
                   bbox_to_anchor=(0.5, 0.03))  # fmt: skip
     # Dark is low; what did not learn is all alike, so the colours stop at the loss of guessing.
-    losses = {(c["lr"], c["gamma"]): min(c["best_train_loss"], math.log(10)) for c in found}
-    grid = [[None if (lr, g) not in losses else -losses[lr, g] for lr in lrs] for g in gammas]
+    losses = {(c["optimizer"], c["lr"], c["gamma"]): min(c["best_train_loss"], math.log(10)) for c in found}
+    optimizers = {row["label"]: row["optimizer"] for row in rows}
+    cells = [[losses.get((optimizers.get(label), lr, gamma)) for lr in lrs] for label, gamma in entries]
+    grid = [[None if loss is None else -loss for loss in line] for line in cells]
     style.heatmap(heat, grid, -math.log(10), -min(losses.values()), lambda loss: f"{-loss:.2g}")
     heat.set_xticklabels([f"{lr:g}" for lr in lrs])
-    heat.set_yticklabels([f"γ {gamma:g}" for gamma in gammas])
+    heat.set_yticklabels([named(*entry) for entry in entries])
     heat.set(title="best train loss", xlabel="learning rate")
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     style.stamp(figure, provenance)
     return figure
+
+
+def named(label: str, gamma: float | None) -> str:
+    return f"γ {gamma:g}" if label.endswith("powersgd") else style.row_name(label, gamma)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,11 @@ def main() -> None:
 
 def draw(rows: list[dict], provenance: dict):
     figure, (loss, accuracy) = style.plt.subplots(1, 2, figsize=(9, 3.9))
-    for index, (label, name) in enumerate(NAMES.items()):
-        chosen = [row for row in rows if row["label"] == label]
-        if chosen:
-            top = mean_interval(best(chosen, "test_acc"))[0]
-            style.curves(loss, list(by_seed(chosen, "train_loss").values()), name, *style.nth(index))
-            style.curves(accuracy, list(by_seed(chosen, "test_acc").values()), f"{name}, best {top:.2%}",
-                         *style.nth(index))  # fmt: skip
+    for index, label in enumerate(dict.fromkeys(row["label"] for row in rows)):
+        chosen, name = [row for row in rows if row["label"] == label], NAMES.get(label, label)
+        top = mean_interval(best(chosen, "test_acc"))[0]
+        style.curves(loss, list(by_seed(chosen, "train_loss").values()), name, *style.nth(index))
+        style.curves(accuracy, list(by_seed(chosen, "test_acc").values()), f"{name}, best {top:.2%}", *style.nth(index))
     if provenance["tier"] == "paper":
         for value, text in PAPER_LINES:
             style.paper_line(accuracy, value, text)
@@ -49,14 +47,13 @@ def draw(rows: list[dict], provenance: dict):
 
 def table(rows: list[dict]) -> str:
     lines = []
-    for label, name in NAMES.items():
+    for label in dict.fromkeys(row["label"] for row in rows):
         chosen = [row for row in rows if row["label"] == label]
-        if chosen:
-            gamma = chosen[0]["gamma"]
-            columns = (best(chosen, "train_loss", min), best(chosen, "train_loss", lambda run: run[-1]),
-                       best(chosen, "test_acc"), best(chosen, "test_acc", lambda run: run[-1]))  # fmt: skip
-            lines.append([name, f"{chosen[0]['initial_lr']:g}", "" if gamma is None else f"{gamma:g}",
-                          str(len(columns[0])), *map(interval, columns)])  # fmt: skip
+        gamma = chosen[0]["gamma"]
+        columns = (best(chosen, "train_loss", min), best(chosen, "train_loss", lambda run: run[-1]),
+                   best(chosen, "test_acc"), best(chosen, "test_acc", lambda run: run[-1]))  # fmt: skip
+        lines.append([NAMES.get(label, label), f"{chosen[0]['initial_lr']:g}", "" if gamma is None else f"{gamma:g}",
+                      str(len(columns[0])), *map(interval, columns)])  # fmt: skip
     header = ["", "lr", "gamma", "seeds", "lowest train loss", "last train loss", "best test accuracy",
               "last test accuracy"]  # fmt: skip
     return markdown(header, lines)

@@ -14,9 +14,14 @@ def within(values: list[float], between: list[float | None]) -> tuple[str, str]:
     """Does the mean over seeds lie between the bounds (null: no bound)? Its 95 % interval decides."""
     if len(values) < LEAST_SEEDS:
         return INCONCLUSIVE, f"{mean(values):+.4f} over {len(values)} of at least {LEAST_SEEDS} seeds"
-    average, low, high = t_interval(values)
     least = -math.inf if between[0] is None else between[0]
     most = math.inf if between[1] is None else between[1]
+    if not all(map(math.isfinite, values)):  # a run that diverged at once: no interval, but it may be clear
+        text = f"{', '.join(f'{value:+.4f}' for value in values)} over {len(values)} seeds"
+        if all(least < value < most for value in values):
+            return REPRODUCED, text
+        return (NOT_REPRODUCED if all(value <= least or value >= most for value in values) else INCONCLUSIVE), text
+    average, low, high = t_interval(values)
     text = f"{average:+.4f} [{low:+.4f}, {high:+.4f}] over {len(values)} seeds"
     if least < low and high < most:
         return REPRODUCED, text
@@ -24,9 +29,9 @@ def within(values: list[float], between: list[float | None]) -> tuple[str, str]:
 
 
 def combined(verdicts: list[str]) -> str:
-    """Of a claim in several parts: all must hold; parts that contradict each other make it mixed."""
+    """Of a claim in several parts: all must hold, so one that does not refutes it; if another does, it is mixed."""
+    if NOT_REPRODUCED in verdicts:
+        return MIXED if REPRODUCED in verdicts else NOT_REPRODUCED
     if len(set(verdicts)) == 1:
         return verdicts[0]
-    if {REPRODUCED, NOT_REPRODUCED} <= set(verdicts):
-        return MIXED
     return NOT_RUN if NOT_RUN in verdicts else INCONCLUSIVE

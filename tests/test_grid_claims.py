@@ -34,28 +34,40 @@ def test_a_contrast_of_cells_is_judged_by_its_interval(between, verdict):
 def test_without_loss_compares_each_gamma_at_its_best_lr():
     spec = SPEC | {"gamma": [0.8, 1.0], "loss": 0.02}
     assert grid_claims.without_loss(spec, rows(CELLS))[0] == "reproduced"  # 0.60 and 0.61
+    assert grid_claims.without_loss(spec, rows(CELLS | {(0.1, 0.8): 0.591}, seeds=2))[0] == "inconclusive"
     verdict, text = grid_claims.without_loss(spec | {"gamma": [0.4, 1.0]}, rows(CELLS))
-    assert verdict == "not reproduced" and "0.4 0.1100" in text
+    assert verdict == "not reproduced" and "γ 0.4 +0.1100" in text
 
 
-def test_robust_compares_the_spread_over_learning_rates():
-    assert grid_claims.robust(SPEC | {"gamma": [0.4, 0.8]}, rows(CELLS))[0] == "reproduced"  # 0.01, 0.15 against 0.31
-    assert grid_claims.robust(SPEC | {"gamma": [0.9, 1.0]}, rows(CELLS))[0] == "not reproduced"
+def test_robust_compares_the_spread_over_learning_rates_and_the_worst():
+    spec = SPEC | {"gamma": [0.4, 0.8]}  # the worst 0.49 and 0.45 against 0.30
+    assert grid_claims.robust(spec, rows(CELLS))[0] == "reproduced"  # 0.01, 0.15 against 0.31
+    assert grid_claims.robust(SPEC | {"gamma": [0.8, 1.0]}, rows(CELLS))[0] == "not reproduced"
+    nothing = {(lr, gamma): 0.1 if gamma < 1 else value for (lr, gamma), value in CELLS.items()}
+    assert grid_claims.robust(spec, rows(nothing))[0] == "mixed"  # it spreads least, for it learns nothing
 
 
 def test_what_diverged_is_no_worse_than_guessing():
-    losses = {(0.1, 0.4): math.nan, (0.01, 0.4): 2.0, (0.1, 0.8): math.nan, (0.01, 0.8): 0.5}
+    losses = {(0.1, 0.4): math.nan, (0.01, 0.4): 2.0, (0.1, 1.0): math.nan, (0.01, 1.0): 0.5}
     spec = SPEC | {"gamma": [0.4, 0.4], "best": "min", "worst": 2.3}
-    verdict, text = grid_claims.robust(spec, rows(losses))  # 0.35 less 1.85, a worse first epoch being the better loss
-    assert verdict == "reproduced" and "-1.5000" in text
+    text = grid_claims.robust(spec, rows(losses))[1]  # 0.35 less 1.85: of two epochs the better loss is 0.05 less
+    assert "mean spread -1.5000" in text and "worst +0.0000" in text
 
 
-def test_wider_counts_useful_gammas_and_a_diverged_cell_is_never_useful():
-    losses = {(0.1, 0.4): 1.0, (0.1, 0.8): 0.5, (0.01, 0.4): 0.3, (0.01, 0.8): 0.31}
-    spec = SPEC | {"best": "min", "factor": 1.2}
-    assert grid_claims.wider(spec, rows(losses))[0] == "reproduced"  # one, then two
+def test_wider_counts_the_gammas_that_beat_sgd():
+    losses = {(0.1, 0.4): 1.0, (0.1, 0.8): 0.5, (0.1, 1.0): 0.4, (0.01, 0.4): 0.3, (0.01, 0.8): 0.6, (0.01, 1.0): 0.4}
+    spec = SPEC | {"best": "min", "worst": 2.3}
+    assert grid_claims.wider(spec, rows(losses))[0] == "reproduced"  # none, then one
     assert grid_claims.wider(spec | {"lr": [0.01, 0.1]}, rows(losses))[0] == "not reproduced"
-    assert "1 at lr 0.01" in grid_claims.wider(spec, rows(losses | {(0.01, 0.4): math.nan}))[1]
+    assert grid_claims.wider(spec, rows(losses | {(0.01, 0.4): 0.5}))[0] == "not reproduced"  # SGD is best at both
+    assert grid_claims.wider(spec, rows(losses | {(0.01, 0.4): math.nan}))[0] == "not reproduced"
+
+
+def test_a_default_is_judged_by_losses_as_well():
+    losses = {(0.1, 0.8): 0.5, (0.1, 1.0): 0.4, (0.01, 0.8): 0.6, (0.01, 1.0): 0.7}
+    spec = SPEC | {"best": "min", "worst": 2.3, "gamma": 0.8}
+    assert grid_claims.good_default(spec | {"loss": 0.15}, rows(losses))[0] == "reproduced"  # 0.1 and 0
+    assert grid_claims.good_default(spec | {"loss": 0.05}, rows(losses))[0] == "not reproduced"
 
 
 def test_a_good_default_is_near_the_best_at_three_of_four_learning_rates():
@@ -68,5 +80,9 @@ def test_missing_cells_and_few_seeds_give_no_verdict():
     spec = SPEC | {"gamma": 0.8, "loss": 0.05}
     some = {cell: value for cell, value in CELLS.items() if cell != (0.01, 0.4)}
     assert grid_claims.good_default(spec, rows(some))[0] == "not run"
+    without = {cell: value for cell, value in CELLS.items() if cell[1] != 0.8}
+    assert grid_claims.good_default(spec, rows(without))[0] == "not run"  # the gamma that it speaks of is missing
+    only = {cell: value for cell, value in CELLS.items() if cell[1] < 1}
+    assert grid_claims.wider(SPEC, rows(only))[0] == "not run"
     assert grid_claims.good_default(spec, [])[0] == "not run"
     assert grid_claims.good_default(spec, rows(CELLS, seeds=1))[0] == "inconclusive"

@@ -111,6 +111,9 @@ def test_figure_6_takes_the_lowest_loss_and_survives_divergence():
     cells = {(cell["lr"], cell["gamma"]): cell["best_train_loss"] for cell in fig6.cells(records)}
     assert cells == {(0.1, 0.8): 0.2, (0.1, 0.0): math.inf}
     assert "0.2" in drawn(fig6.draw(records, fig6.cells(records), provenance(records))).split("\n")
+    records += rows("c", [{"train_loss": 1.7}], label="normalised_sgd", optimizer="normalised_sgd", gamma=None)
+    text = drawn(fig6.draw(records, fig6.cells(records), provenance(records))).split("\n")
+    assert {"0.2", "1.7"} <= set(text)  # another optimizer in rows of its own
 
 
 def test_figure_1_annotates_the_mean_best_and_the_table_has_best_and_last():
@@ -132,6 +135,8 @@ def test_figure_7_draws_what_is_there():
     records = [*rows("a", [{}, {}]), *rows("b", [{}, {}], label="powersgdr")]
     assert "PowerSGDR, best 50.00%" in drawn(fig7.draw(records, provenance(records)))
     assert fig7.table(records).count("\n") == 4
+    records += rows("c", [{}, {}], label="adamw", optimizer="adamw", gamma=None)
+    assert "adamw" in fig7.table(records) and "adamw, best" in drawn(fig7.draw(records, provenance(records)))
 
 
 def test_figure_3_is_the_power_of_the_size():
