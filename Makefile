@@ -96,6 +96,8 @@ theory: $(READY)  ## the four theorems and the proofs' remarks, tested numerical
 	@$(PY) -m theory $(ARGS)
 
 redraw: $(READY)  ## all figures from the tables in git, nothing trained
+	@$(PY) -m figures.fig1 a b --redraw
+	@$(PY) -m figures.fairness --redraw
 	@$(PY) -m figures.fig2 --redraw
 	@$(PY) -m figures.fig2_caption --redraw
 	@$(PY) -m figures.fig3

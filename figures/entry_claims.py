@@ -86,7 +86,7 @@ def epochs_to(spec: dict, rows: list[dict]) -> tuple[str, str]:
                 differences.append(epochs[0] - epochs[1])
             if differences:
                 verdict, text = within(differences, spec["between"])
-                found.append((verdict, f"{label}, to {spec['reach']:.0%} of {other}'s best: {text} epochs"))
+                found.append((verdict, f"{label}, epochs to {spec['reach']:.0%} of {other}'s best: {text}"))
             else:
                 found.append((NOT_RUN, f"{label} and {other}: no such runs"))
     return _together(found)

@@ -24,6 +24,7 @@ def main() -> None:
     for experiment in arguments.experiments or ["fig1ab"]:
         rows, provenance = collect(arguments.results, arguments.tier, experiment, arguments.redraw)
         found = grid_scores(rows)
+        provenance["seeds"] = sorted({row["seed"] for row in rows if row["stage"] == "grid"})  # those that selected
         base = arguments.results / arguments.tier / f"fairness-{experiment}"
         print("pictures", *style.save(draw(found, provenance), base))
         title = f"# Best of k settings, {experiment}, tier {arguments.tier}\n\n"
@@ -40,7 +41,8 @@ def draw(found: dict[str, list[float]], provenance: dict):
             ks, [expected_best(values, k) for k in ks], dash, color=colour, marker=".", label=NAMES.get(label, label)
         )
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="settings tried, k", ylabel="expected best test accuracy of k")
+    axes.set(xlabel="settings tried, k", ylabel="expected best test accuracy of k",
+             title=f"the best of k settings, {provenance['experiment']}")  # fmt: skip
     axes.legend(fontsize=7)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     style.stamp(figure, provenance)

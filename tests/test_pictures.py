@@ -9,8 +9,8 @@ from figures import fairness, fig1, fig3, fig4, fig4_layers, fig4_rule, fig5, fi
 from figures.records import entries, grid_scores
 from figures.statistics import expected_best
 
-PROVENANCE = {"tier": "laptop", "seeds": [0, 1], "runs": 4, "changes": [], "missing": ["sgdm, lr 1, seed 0"],
-              "environments": [{"commit": "a"}, {"commit": "b"}]}  # fmt: skip
+PROVENANCE = {"experiment": "fig1ab", "tier": "laptop", "seeds": [0, 1], "runs": 4, "changes": [],
+              "missing": ["sgdm, lr 1, seed 0"], "environments": [{"commit": "a"}, {"commit": "b"}]}  # fmt: skip
 
 
 def rows(run: str, epochs: list[dict], **about) -> list[dict]:
