@@ -31,7 +31,8 @@ figure { margin: 1.5rem 0; } svg { max-width: 100%; height: auto; } .tier { colo
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / "configs" / "experiment").glob("*.yaml"))
 WARNING = {
     "smoke": "This tier shows that every step runs. No verdict here says anything about the paper's claims.",
-    "laptop": "Smaller networks, 10,000 images and 15 epochs: a verdict here is about this tier, not the paper's runs.",
+    "laptop": "Smaller networks, 10,000 images and 15 epochs: a verdict here is about this tier, not the paper's runs. "
+    "docs/laptop-notes.md asks of each whether it is an artefact.",
     "paper": "The paper's protocol, unreduced, where it was run.",
 }
 
