@@ -106,6 +106,7 @@ redraw: $(READY)  ## all figures from the tables in git, nothing trained
 	@$(PY) -m figures.fig4_layers --redraw
 	@$(PY) -m figures.fig4_rule --redraw
 	@$(PY) -m figures.fig4_small_lr --redraw
+	@$(PY) -m figures.fig7 --redraw
 	@$(PY) -m theory redraw=true
 
 paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, one real step (no GPU)
