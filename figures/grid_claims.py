@@ -7,6 +7,8 @@ gamma: the part of the grid that it speaks of. Which cell is best is decided by 
 import math
 from statistics import mean
 
+import numpy as np
+
 from .records import select
 from .verdicts import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, combined, within
 
@@ -53,7 +55,7 @@ def whole(test):
 
     def judged(spec: dict, rows: list[dict]) -> tuple[str, str]:
         cells = grid(spec, rows)
-        gammas = {gamma for _, gamma in cells} | {1.0, *_listed(spec.get("gamma", []))}
+        gammas = {gamma for _, gamma in cells} | {1.0, *np.atleast_1d(spec.get("gamma", []))}
         wanted = {(lr, gamma) for lr in spec["lr"] for gamma in gammas}
         if not cells or not wanted <= set(cells):
             return NOT_RUN, f"{len(wanted - set(cells))} cells are missing" if cells else "no run"
@@ -124,10 +126,6 @@ def good_default(spec: dict, cells: Grid, seeds: list[int]) -> tuple[str, str]:
     if verdicts.count(REPRODUCED) >= 0.75 * len(verdicts):
         return REPRODUCED, text
     return (NOT_REPRODUCED if verdicts.count(NOT_REPRODUCED) > 0.25 * len(verdicts) else INCONCLUSIVE), text
-
-
-def _listed(gamma) -> list[float]:
-    return gamma if isinstance(gamma, list) else [gamma]
 
 
 def _inside(spec: dict, cells: Grid) -> list[float]:
