@@ -7,7 +7,8 @@ ARGS ?=
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup .install data plan fig1 $(FIG1) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm lint clean
+FIG1 := fig1a fig1b fig1c fig1d fig1e fig1f fig1g fig1h fig1i fig1j
+.PHONY: help all setup .install data plan fig1 $(FIG1) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +38,6 @@ data: $(READY)  ## fetch and verify MNIST, CIFAR-10 and CIFAR-100
 
 # A picture is drawn also when runs are missing: it says so, and the sweep's exit status stands.
 SWEEP = $(PY) sweep.py tier=$(TIER) launcher=local $(ARGS)
-FIG1 := fig1a fig1b fig1c fig1d fig1e fig1f fig1g fig1h fig1i fig1j
 pair_a = ab
 pair_b = ab
 pair_c = cd
@@ -49,7 +49,7 @@ pair_h = gh
 pair_i = ij
 pair_j = ij
 fig2 fig4 plan: TIER ?= paper
-$(FIG1) fig1 fig5 fig6 fig7 figures: TIER ?= laptop
+$(FIG1) fig1 fig5 fig6 fig7 figures all: TIER ?= laptop
 
 plan: $(READY)  ## runs, done and hours of every experiment at a tier; trains nothing
 	@$(PY) sweep.py plan=true tier=$(TIER) launcher=local $(ARGS)
@@ -90,6 +90,8 @@ report: $(READY)  ## one page for a tier: claims, figures, provenance, what was 
 	@$(PY) sweep.py plan=true archive=true tier=$(TIER) launcher=local $(ARGS) > /dev/null
 	@$(PY) -m figures.report --tier $(TIER)
 
+all: tables figures theory claims report  ## all tables and figures, the theorems, the verdicts, the report
+
 tables: table1 table2 table3  ## the paper's three tables, from code and configs
 
 theory: $(READY)  ## the four theorems and the proofs' remarks, tested numerically (about 10 minutes)
@@ -106,6 +108,8 @@ redraw: $(READY)  ## all figures from the tables in git, nothing trained
 	@$(PY) -m figures.fig4_layers --redraw
 	@$(PY) -m figures.fig4_rule --redraw
 	@$(PY) -m figures.fig4_small_lr --redraw
+	@$(PY) -m figures.fig5 --redraw
+	@$(PY) -m figures.fig6 --redraw
 	@$(PY) -m figures.fig7 --redraw
 	@$(PY) -m theory redraw=true
 

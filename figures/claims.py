@@ -7,6 +7,7 @@ The table of all claims at a tier, from the archive, with the theorems' verdicts
 
 import functools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,15 @@ import torch
 import yaml
 
 from optimizers import PowerSGD
+from training.archive import load
 
-from . import entry_claims, grid_claims
-from .records import NoRecords, by_seed, collect, command, options, read_table, select
+from . import costs, entry_claims, grid_claims
+from .records import NoRecords, by_seed, command, options, read_table, select
 from .statistics import mean_interval
 from .tables import markdown
 from .verdicts import INCONCLUSIVE, LEAST_SEEDS, NOT_REPRODUCED, NOT_RUN, NOT_TESTABLE, REPRODUCED
 
+HEADER = ["claim", "section", "verdict", "evidence"]
 CLAIMS = Path(__file__).with_name("claims.yaml")
 
 
@@ -33,15 +36,20 @@ class Verdict:
     experiment: str | None = None  # whose runs it needs
 
 
-def judge(rows: list[dict], experiment: str) -> list[Verdict]:
-    """The verdict on every claim about an experiment, from its tidy table."""
+def judge(rows: list[dict], experiment: str, planned: Sequence[dict] = ()) -> list[Verdict]:
+    """The verdict on every claim about an experiment, from its tidy table.
+
+    planned: the runs that the table would have if all had ended, as the archive lists them.
+    """
     verdicts = []
     for spec in yaml.safe_load(CLAIMS.read_text()).values():
         if experiment not in _experiments(spec):
             continue
         place = f"{spec['section']}; {experiment}" if isinstance(spec["experiment"], list) else spec["section"]
         for network in spec.get("networks", [None]):  # a verdict on each
-            one = spec | {"settings": spec["settings"] | {"model": network}} if network else spec
+            one = spec | {"planned": planned}
+            if network:
+                one["settings"] = spec["settings"] | {"model": network}
             section = f"{place}; {network}" if network else place
             verdicts.append(Verdict(spec["claim"].strip(), section, *TESTS[spec["test"]](one, rows), experiment))
     return verdicts
@@ -65,15 +73,20 @@ def main() -> None:
 
 
 def everything(results: Path, tier: str) -> list[Verdict]:
-    """The verdicts on all claims: of each experiment from the tier's archive, and of the theorems."""
+    """The verdicts on all claims: of each experiment from the tier's archive, and of the theorems.
+
+    The evidence of those that were not run is what it would take.
+    """
     claims = yaml.safe_load(CLAIMS.read_text())
     verdicts = []
     for experiment in dict.fromkeys(name for spec in claims.values() for name in _experiments(spec)):
-        try:
-            rows, _ = collect(results, tier, experiment, redraw=True)
-        except NoRecords:
-            rows = []
-        verdicts += judge(rows, experiment)
+        runs, rows = load(results / tier / "archive", experiment)
+        found = judge(rows, experiment, runs)
+        cost = costs.price(experiment, results, tier) if experiment else ""
+        for verdict in found:
+            if verdict.verdict == NOT_RUN and cost:
+                verdict.evidence += f"; {cost}"
+        verdicts += found
     try:
         theory = read_table(results / "theory" / "verdicts.csv")
     except NoRecords:
@@ -189,7 +202,7 @@ TESTS |= entry_claims.TESTS | grid_claims.TESTS
 
 def as_markdown(verdicts: list[Verdict], tier: str) -> str:
     lines = [[v.claim, v.section, f"**{v.verdict}**", v.evidence] for v in verdicts]
-    return markdown(["claim", "section", f"verdict (tier {tier})", "evidence"], lines)
+    return markdown([*HEADER[:2], f"verdict (tier {tier})", HEADER[3]], lines)
 
 
 if __name__ == "__main__":

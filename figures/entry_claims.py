@@ -4,9 +4,8 @@ Each is (spec, rows) -> (verdict, evidence), as in claims.py. of, minus: labels 
 against the best of the second.
 """
 
+import itertools
 import math
-
-import numpy as np
 
 from .records import by_seed, grid_scores, select
 from .statistics import expected_best
@@ -16,20 +15,30 @@ from .verdicts import NOT_RUN, combined, within
 def difference(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """Is the mean paired difference of two grid entries' chosen settings within `between` (null: no bound)?
 
-    column and at: which value of a run, "best", "lowest", "last", "after_drop" (the first epoch after the first drop of
-    the learning rate) or an epoch; each of a list counts. Reproduced if the 95 % interval over seeds lies between the
-    bounds, not reproduced if it lies outside.
+    column and at: which value of a run, "best", "lowest", "last", "before_drop" and "after_drop" (the epochs before and
+    after the first drop of the learning rate) or an epoch; each of a list counts. A mapping from these to bounds gives
+    each its own.
     """
     reported = [row for row in rows if row["stage"] == "report"]
+    bounds = spec["at"] if isinstance(spec["at"], dict) else {at: spec["between"] for at in _listed(spec["at"])}
+    parts = len(bounds) * len(_listed(spec["of"]))
     found = []
-    for label in np.atleast_1d(spec["of"]):
-        for at in spec["at"] if isinstance(spec["at"], list) else [spec["at"]]:
+    for label in _listed(spec["of"]):
+        for at, between in bounds.items():
             ours = _values(reported, label, spec["column"], at)
-            others = [_values(reported, other, spec["column"], at) for other in np.atleast_1d(spec["minus"])]
-            if not ours or not all(others):
+            others = {name: _values(reported, name, spec["column"], at) for name in _listed(spec["minus"])}
+            if not ours or not all(others.values()):
                 found.append((NOT_RUN, f"{label} at {at}: no such run"))
                 continue
-            found.append(_compared(spec, f"{label} at {at}", ours, others))
+            highest = max if at != "lowest" else min
+            other = highest(others, key=lambda name: sum(others[name].values()) / len(others[name]))  # by its mean
+            paired = [ours[seed] - others[other][seed] for seed in ours if seed in others[other]]
+            name = f"{label} - {other}, {spec['column']} at {at}"
+            if paired:
+                verdict, text = within(paired, between, parts)
+                found.append((verdict, f"{name}: {text}"))
+            else:
+                found.append((NOT_RUN, f"{name}: no seed in common"))
     return _together(found)
 
 
@@ -41,10 +50,10 @@ def _values(rows: list[dict], label: str, column: str, at) -> dict[int, float]:
     for seed, series in by_seed(select(rows, label=label), column).items():
         series = [value if math.isfinite(value) else worst for value in series]
         diverged = len(series) < longest
-        if at == "after_drop":
+        if at in ("before_drop", "after_drop"):
             lrs = by_seed(select(rows, label=label, seed=seed), "lr")[seed]
             epoch = next((n for n, lr in enumerate(lrs) if lr < lrs[0]), None)
-            value = (worst if diverged else None) if epoch is None else series[epoch]
+            value = (worst if diverged else None) if epoch is None else series[epoch - (at == "before_drop")]
         elif isinstance(at, int):
             value = (worst if at <= longest else None) if len(series) < at else series[at - 1]
         elif at == "last":
@@ -56,16 +65,6 @@ def _values(rows: list[dict], label: str, column: str, at) -> dict[int, float]:
     return values
 
 
-def _compared(spec: dict, name: str, ours: dict[int, float], others: list[dict[int, float]]) -> tuple[str, str]:
-    best = min if spec["at"] == "lowest" else max
-    other = best(others, key=lambda values: sum(values.values()) / len(values))  # the best of them, by its mean
-    paired = [ours[seed] - other[seed] for seed in ours if seed in other]
-    if not paired:
-        return NOT_RUN, f"{name}: no seed in common"
-    verdict, text = within(paired, spec["between"])
-    return verdict, f"{name}: {text}"
-
-
 def epochs_to(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """Is the mean paired difference in epochs, until a stated accuracy is reached, within `between`?
 
@@ -74,21 +73,20 @@ def epochs_to(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """
     reported = [row for row in rows if row["stage"] == "report"]
     longest = max((row["epoch"] for row in reported), default=0)
-    found = []
-    for label in np.atleast_1d(spec["of"]):
-        for other in np.atleast_1d(spec["minus"]):
-            ours, theirs = (by_seed(select(reported, label=name), spec["column"]) for name in (label, other))
-            differences = []
-            for seed in ours.keys() & theirs.keys():
-                goal = spec["reach"] * max(value for value in theirs[seed] if math.isfinite(value))
-                epochs = [next((n for n, value in enumerate(series, 1) if value >= goal), longest + 1)
+    found, pairs = [], list(itertools.product(_listed(spec["of"]), _listed(spec["minus"])))
+    for label, other in pairs:
+        ours, theirs = (by_seed(select(reported, label=name), spec["column"]) for name in (label, other))
+        differences = []
+        for seed in ours.keys() & theirs.keys():
+            goal = spec["reach"] * max(value for value in theirs[seed] if math.isfinite(value))
+            epochs = [next((n for n, value in enumerate(series, 1) if value >= goal), longest + 1)
                           for series in (ours[seed], theirs[seed])]  # fmt: skip
-                differences.append(epochs[0] - epochs[1])
-            if differences:
-                verdict, text = within(differences, spec["between"])
-                found.append((verdict, f"{label}, epochs to {spec['reach']:.0%} of {other}'s best: {text}"))
-            else:
-                found.append((NOT_RUN, f"{label} and {other}: no such runs"))
+            differences.append(epochs[0] - epochs[1])
+        if differences:
+            verdict, text = within(differences, spec["between"], len(pairs))
+            found.append((verdict, f"{label} - {other}, epochs to {spec['reach']:.0%} of {other}'s best: {text}"))
+        else:
+            found.append((NOT_RUN, f"{label} and {other}: no such runs"))
     return _together(found)
 
 
@@ -100,17 +98,17 @@ def equal_budget(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """
     tries = [grid_scores(select(rows, seed=seed)) for seed in sorted({row["seed"] for row in rows})]
     found = []
-    for label in np.atleast_1d(spec["of"]):
+    for label in _listed(spec["of"]):
         differences = []
         for tried in tries:
-            compared = [tried.get(name) for name in (label, *np.atleast_1d(spec["minus"]))]
+            compared = [tried.get(name) for name in (label, *_listed(spec["minus"]))]
             if all(compared):
                 k = min(map(len, compared))
                 ours, *others = (expected_best(values, k) for values in compared)
                 differences.append(ours - max(others))
         if differences:
-            verdict, text = within(differences, spec["between"])
-            found.append((verdict, f"{label}, best of {k} settings: {text}"))
+            verdict, text = within(differences, spec["between"], len(_listed(spec["of"])))
+            found.append((verdict, f"{label}, best of {k} settings: {text} (that select: protocol.seeds)"))
         else:
             found.append((NOT_RUN, f"{label}: no such runs"))
     return _together(found)
@@ -125,6 +123,10 @@ def gain(spec: dict, rows: list[dict]) -> tuple[str, str]:
         return NOT_RUN, f"no run has {last} epochs" if series else "no run"
     verdict, text = within(gains, spec["between"])
     return verdict, f"{spec['of']} from epoch {first} to {last}: {text}"
+
+
+def _listed(value) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def _together(found: list[tuple[str, str]]) -> tuple[str, str]:

@@ -6,11 +6,16 @@ PowerSGD is tuned over 25 settings and SGDM over 5, both on the test set. The ex
 replacement from the grid, says what each reaches at an equal budget. Refinement is left out: only grids are drawn from.
 """
 
+from collections import Counter
+
 from . import style
 from .fig1 import NAMES, PANELS
 from .records import collect, command, grid_scores, options
 from .statistics import expected_best
 from .tables import markdown
+
+HEADER = ["optimizer", "settings of the grid", "best of the grid", "of them, tried", "expected best of those",
+          "settings of the refinement"]  # fmt: skip
 
 
 def main() -> None:
@@ -24,11 +29,12 @@ def main() -> None:
     for experiment in arguments.experiments or ["fig1ab"]:
         rows, provenance = collect(arguments.results, arguments.tier, experiment, arguments.redraw)
         found = grid_scores(rows)
-        provenance["seeds"] = sorted({row["seed"] for row in rows if row["stage"] == "grid"})  # those that selected
+        drawn = {row["run"]: row["seed"] for row in rows if row["stage"] == "grid"}  # of those that selected
+        provenance |= {"seeds": sorted(set(drawn.values())), "shown": len(drawn)}
         base = arguments.results / arguments.tier / f"fairness-{experiment}"
         print("pictures", *style.save(draw(found, provenance), base))
         title = f"# Best of k settings, {experiment}, tier {arguments.tier}\n\n"
-        base.with_suffix(".md").write_text(title + table(found))
+        base.with_suffix(".md").write_text(title + markdown(HEADER, compared(rows)))
         print(f"table    {base.with_suffix('.md')}")
 
 
@@ -49,17 +55,15 @@ def draw(found: dict[str, list[float]], provenance: dict):
     return figure
 
 
-def table(found: dict[str, list[float]]) -> str:
-    header = ["optimizer", "settings", "best of all", "of them, tried", "expected best of those"]
-    return markdown(header, compared(found))
-
-
-def compared(found: dict[str, list[float]]) -> list[list[str]]:
+def compared(rows: list[dict]) -> list[list[str]]:
     """Each optimizer at its own number of settings and at the smallest one."""
+    found = grid_scores(rows)
     budget = min((len(values) for values in found.values()), default=0)
+    refined = Counter(label for label, _, _ in {
+        (row["label"], row["initial_lr"], row["gamma"]) for row in rows if row["stage"] == "refine"})  # fmt: skip
     return [
         [NAMES.get(label, label), str(len(values)), f"{max(values):.4f}", str(budget),
-         f"{expected_best(values, budget):.4f}"]
+         f"{expected_best(values, budget):.4f}", str(refined[label])]
         for label, values in found.items()
     ]  # fmt: skip
 

@@ -50,8 +50,7 @@ def draw_pair(pair: str, letters: list[str], results: Path, tier: str, redraw: b
             f"nothing has been chosen for fig1{pair} yet; python sweep.py experiment=fig1{pair} tier={tier}"
         )
     for letter in letters:
-        reduced = "" if tier == "paper" else ", reduced"
-        figure = draw(rows, provenance, letter, PANELS[pair] + reduced)
+        figure = draw(rows, provenance, letter, PANELS[pair] + style.reduced(provenance))
         print("pictures", *style.save(figure, results / tier / f"figure1{letter}"))
     path = results / tier / f"figure1{pair}.md"
     path.write_text(f"# Figure 1({pair[0]}, {pair[1]}): {PANELS[pair]}, tier {tier}\n\n{table(rows)}")

@@ -39,24 +39,26 @@ def draw(found: list[dict], provenance: dict):
     values = [cell["best_test_acc"] for cell in found]
     others = list(dict.fromkeys((cell["optimizer"], cell["gamma"]) for cell in found
                                 if cell["optimizer"] not in ("powersgd", "sgdm")))  # fmt: skip
-    figure, panels = style.plt.subplots(1, len(models), figsize=(3.6 * len(models) + 0.4, 4.8), sharey=True)
+    lines = [("sgdm", None)] if any(label.endswith("sgdm") for label, _ in entries) else []
+    lines += [("powersgd", gamma) for gamma in gammas] + others
+    size = (3.6 * len(models) + 1, 1.4 + 0.28 * max(len(lines), 8))
+    figure, panels = style.plt.subplots(1, len(models), figsize=size, sharey=True)
     for axes, model in zip(style.listed(panels), models, strict=True):
-        grid = [[value(found, model=model, optimizer="sgdm", lr=lr) for lr in lrs]]
-        grid += [[value(found, model=model, optimizer="powersgd", gamma=gamma, lr=lr) for lr in lrs]
-                 for gamma in gammas]  # fmt: skip
-        grid += [
-            [value(found, model=model, optimizer=name, gamma=gamma, lr=lr) for lr in lrs] for name, gamma in others
-        ]
+        grid = [[value(found, model=model, optimizer=name, gamma=gamma, lr=lr) for lr in lrs] for name, gamma in lines]
         style.heatmap(axes, grid, min(values), max(values), lambda accuracy: f"{accuracy:.1%}")
         axes.set_xticklabels([f"{lr:g}" for lr in lrs])
-        axes.set_yticklabels(
-            ["SGDM", *(f"γ {gamma:g}" for gamma in gammas), *(style.row_name(*other) for other in others)]
-        )
-        axes.set(title=NETWORKS[model], xlabel="learning rate")
+        axes.set_yticklabels([named(*line) for line in lines])
+        axes.set(title=NETWORKS[model] + style.reduced(provenance), xlabel="learning rate")
     figure.suptitle("best test accuracy on CIFAR-10, mean over seeds (γ 1 is SGD)", fontsize=8)
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     style.stamp(figure, provenance)
     return figure
+
+
+def named(optimizer: str, gamma: float | None) -> str:
+    if optimizer == "powersgd":
+        return f"γ {gamma:g}"
+    return "SGDM" if optimizer == "sgdm" else style.row_name(optimizer, gamma)
 
 
 def value(found: list[dict], **where) -> float | None:

@@ -11,6 +11,8 @@ import numpy as np
 from . import style
 from .records import best, by_seed, collect, command, options, select, write_table
 
+GUESSING = math.log(10)  # the loss of equal probabilities for ten classes
+
 
 def main() -> None:
     arguments = options(__doc__, "laptop").parse_args()
@@ -34,14 +36,18 @@ def cells(rows: list[dict]) -> list[dict]:
 
 
 def lowest(losses: list[float]) -> float:
-    """Of a run that diverges in its first epoch there is none: infinity."""
-    return min((loss for loss in losses if math.isfinite(loss)), default=math.inf)
+    """At most the loss of guessing: what did not learn, or diverged in its first epoch, is all alike."""
+    return min([loss for loss in losses if math.isfinite(loss)] + [GUESSING])
 
 
 def draw(rows: list[dict], found: list[dict], provenance: dict):
     lrs, entries = provenance["axes"]["initial_lr"][::-1], provenance["entries"]
-    figure, panels = style.plt.subplots(1, len(lrs) + 1, figsize=(2.7 * (len(lrs) + 1), 3.8))
-    *curves, heat = style.listed(panels)
+    columns = min(len(lrs) + 1, 5)
+    lines = -(-(len(lrs) + 1) // columns)
+    figure, panels = style.plt.subplots(lines, columns, figsize=(2.7 * columns, 0.6 + 3.5 * lines))
+    *curves, heat = style.listed(panels)[: len(lrs) + 1]
+    for axes in style.listed(panels)[len(lrs) + 1 :]:
+        axes.set_axis_off()
     colours = style.plt.get_cmap("viridis")(np.linspace(0, 0.92, len(entries)))
     for axes, lr in zip(curves, lrs, strict=True):
         for (label, gamma), colour in zip(entries, colours, strict=True):
@@ -49,20 +55,28 @@ def draw(rows: list[dict], found: list[dict], provenance: dict):
             if chosen:
                 style.curves(axes, list(by_seed(chosen, "train_loss").values()), named(label, gamma), colour,
                              "-" if "powersgd" in label else "--")  # fmt: skip
-        axes.set(title=f"lr {lr:g}", xlabel="epoch", yscale="log")
-    curves[0].set_ylabel("train loss (running)")
-    figure.legend(*curves[0].get_legend_handles_labels(), loc="lower center", ncols=9, fontsize=7,
+        axes.set(title=f"lr {lr:g}", xlabel="epoch")
+        if axes is not curves[0]:
+            axes.sharey(curves[0])
+    curves[0].set_yscale("log")
+    curves[0].set_ylim(top=min(curves[0].get_ylim()[1], 2 * GUESSING))  # a first epoch may lie far above
+    style.log_axis(curves[0].yaxis)
+    for axes in style.listed(panels)[::columns]:
+        axes.set_ylabel("train loss (running)")
+    shown = {label: line for axes in curves for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    order = [named(*entry) for entry in entries if named(*entry) in shown]
+    figure.legend([shown[label] for label in order], order, loc="lower center", ncols=9, fontsize=7,
                   bbox_to_anchor=(0.5, 0.03))  # fmt: skip
-    # Dark is low; what did not learn is all alike, so the colours stop at the loss of guessing.
-    losses = {(c["optimizer"], c["lr"], c["gamma"]): min(c["best_train_loss"], math.log(10)) for c in found}
+    losses = {(c["optimizer"], c["lr"], c["gamma"]): c["best_train_loss"] for c in found}  # dark is low
     optimizers = {row["label"]: row["optimizer"] for row in rows}
     cells = [[losses.get((optimizers.get(label), lr, gamma)) for lr in lrs] for label, gamma in entries]
     grid = [[None if loss is None else -loss for loss in line] for line in cells]
-    style.heatmap(heat, grid, -math.log(10), -min(losses.values()), lambda loss: f"{-loss:.2g}")
-    heat.set_xticklabels([f"{lr:g}" for lr in lrs])
+    style.heatmap(heat, grid, -GUESSING, -min(losses.values()), lambda loss: f"{-loss:.2g}")
+    heat.set_xticklabels([f"{lr:g}" for lr in lrs], rotation=45 if len(lrs) > 5 else 0)
     heat.set_yticklabels([named(*entry) for entry in entries])
     heat.set(title="best train loss", xlabel="learning rate")
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    figure.suptitle("ResNet-50 on CIFAR-10" + style.reduced(provenance), fontsize=9)
+    figure.tight_layout(rect=(0, 0.12 / lines, 1, 1))
     style.stamp(figure, provenance)
     return figure
 

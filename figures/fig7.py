@@ -36,10 +36,12 @@ def draw(rows: list[dict], provenance: dict):
     if provenance["tier"] == "paper":
         for value, text in PAPER_LINES:
             style.paper_line(accuracy, value, text)
-    loss.set(xlabel="epoch", ylabel="train loss (running)", yscale="log", title="train loss")
+    loss.set(xlabel="epoch", ylabel="train loss (running)", title="train loss")
+    style.log_axis(loss.yaxis)
     accuracy.set(xlabel="epoch", ylabel="test accuracy", title="test accuracy")
     loss.legend()
     accuracy.legend()
+    figure.suptitle("ResNet-50 on CIFAR-10" + style.reduced(provenance), fontsize=9)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     style.stamp(figure, provenance)
     return figure

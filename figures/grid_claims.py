@@ -1,7 +1,8 @@
 """Tests of claims about a whole grid of gamma and lr (figures 5 and 6), from the best value of each run.
 
 Each is (spec, rows) -> (verdict, evidence), as in claims.py. settings: which rows; column, and best: max or min; lr and
-gamma: the part of the grid that it speaks of. Which cell is best is decided by the means, differences are by seed.
+gamma: the part of the grid that it speaks of. Which cell is best is decided by the means, differences are by seed. A
+grid of which a cell is missing gives no verdict: that cell might be the best.
 """
 
 import math
@@ -10,7 +11,7 @@ from statistics import mean
 import numpy as np
 
 from .records import select
-from .verdicts import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, combined, within
+from .verdicts import INCONCLUSIVE, MIXED, NOT_REPRODUCED, NOT_RUN, REPRODUCED, combined, within
 
 Grid = dict[tuple[float, float], dict[int, float]]  # by (lr, gamma): the best value of each seed
 
@@ -26,6 +27,11 @@ def grid(spec: dict, rows: list[dict]) -> Grid:
     return found
 
 
+def planned(spec: dict) -> set[tuple[float, float]]:
+    """The cells that the experiment's plan has, whether they ran or not."""
+    return {(run["initial_lr"], run["gamma"]) for run in select(spec.get("planned", []), **spec["settings"])}
+
+
 def contrast(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """A sum of cells with signs, paired over seeds, lies within `between`: terms: [[sign, lr, gamma], ...]."""
     cells = grid(spec, rows)
@@ -39,9 +45,13 @@ def contrast(spec: dict, rows: list[dict]) -> tuple[str, str]:
 def best_cells(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """The best cell below gamma 1 against the best of the rows of `than`: the difference lies within `between`."""
     ours = {cell: values for cell, values in grid(spec, rows).items() if cell[1] < 1}
-    theirs = grid(spec | {"settings": spec["settings"] | spec["than"]}, rows)
+    than = spec | {"settings": spec["settings"] | spec["than"]}
+    theirs = grid(than, rows)
     if not ours or not theirs:
         return NOT_RUN, "no run" if not ours else f"no run of {spec['than']}"
+    missing = (planned(spec) - grid(spec, rows).keys()) | (planned(than) - theirs.keys())
+    if missing:
+        return NOT_RUN, f"{len(missing)} cells are missing"
     (cell, top), (_, other) = (_best(spec, cells) for cells in (ours, theirs))
     differences = [top[seed] - other[seed] for seed in sorted(top.keys() & other.keys())]
     if not differences:
@@ -55,7 +65,7 @@ def whole(test):
 
     def judged(spec: dict, rows: list[dict]) -> tuple[str, str]:
         cells = grid(spec, rows)
-        gammas = {gamma for _, gamma in cells} | {1.0, *np.atleast_1d(spec.get("gamma", []))}
+        gammas = {gamma for _, gamma in {*cells, *planned(spec)}} | {1.0, *np.atleast_1d(spec.get("gamma", []))}
         wanted = {(lr, gamma) for lr in spec["lr"] for gamma in gammas}
         if not cells or not wanted <= set(cells):
             return NOT_RUN, f"{len(wanted - set(cells))} cells are missing" if cells else "no run"
@@ -69,10 +79,11 @@ def whole(test):
 @whole
 def without_loss(spec: dict, cells: Grid, seeds: list[int]) -> tuple[str, str]:
     """With its best lr, every gamma of the range comes within `loss` of the best cell."""
-    found = {}
-    for gamma in _inside(spec, cells):
+    found, inside = {}, _inside(spec, cells)
+    for gamma in inside:
         column = {cell: values for cell, values in cells.items() if cell[1] == gamma}
-        found[gamma] = within(_losses(spec, cells, _best(spec, column)[1], seeds), [None, spec["loss"]])
+        losses = _losses(spec, cells, _best(spec, column)[1], seeds)
+        found[gamma] = within(losses, [None, spec["loss"]], len(inside))
     text = "; ".join(f"γ {gamma:g} {text}" for gamma, (_, text) in found.items())
     verdicts = [verdict for verdict, _ in found.values()]  # the best gamma loses nothing, so "mixed" would say nothing
     verdict = NOT_REPRODUCED if NOT_REPRODUCED in verdicts else combined(verdicts)
@@ -94,23 +105,29 @@ def robust(spec: dict, cells: Grid, seeds: list[int]) -> tuple[str, str]:
         spread, worst = ([mean(map(of, group)) for group in groups] for of in (lambda v: max(v) - min(v), min))
         spreads.append(spread[0] - spread[1])
         worsts.append(worst[0] - worst[1])
-    parts = within(spreads, [None, 0]), within(worsts, [0, None])
+    parts = within(spreads, [None, 0], 2), within(worsts, [0, None], 2)
     text = f"inside less outside the range: mean spread {parts[0][1]}; mean of the worst {parts[1][1]}"
     return combined([verdict for verdict, _ in parts]), text + ("" if sign == 1 else " (the loss with a minus)")
 
 
 @whole
 def wider(spec: dict, cells: Grid, seeds: list[int]) -> tuple[str, str]:
-    """More gammas below 1 are better than gamma 1 at the last lr than at the first."""
+    """From the first lr to the last, more and more gammas below 1 are better than gamma 1 by more than `margin`.
+
+    Judged by the last less the first; mixed if the mean number falls on the way.
+    """
     sign = 1 if spec["best"] == "max" else -1
     counts = {
-        lr: [sum(sign * (cells[lr, gamma][seed] - cells[lr, 1.0][seed]) > 0 for rate, gamma in cells if rate == lr)
-             for seed in seeds]
+        lr: [sum(sign * (cells[lr, gamma][seed] - cells[lr, 1.0][seed]) > spec["margin"]
+                 for rate, gamma in cells if rate == lr) for seed in seeds]
         for lr in spec["lr"]
     }  # fmt: skip
     first, last = counts[spec["lr"][0]], counts[spec["lr"][-1]]
     verdict, text = within([b - a for a, b in zip(first, last, strict=True)], [0, None])
-    useful = ", ".join(f"{mean(values):.1f} at lr {lr:g}" for lr, values in counts.items())
+    means = [mean(values) for values in counts.values()]
+    if verdict == REPRODUCED and means != sorted(means):
+        verdict = MIXED
+    useful = ", ".join(f"{number:.1f} at lr {lr:g}" for lr, number in zip(counts, means, strict=True))
     return verdict, f"useful gammas: {useful}; last less first {text}"
 
 
@@ -120,7 +137,7 @@ def good_default(spec: dict, cells: Grid, seeds: list[int]) -> tuple[str, str]:
     found = {}
     for lr in spec["lr"]:
         row = {cell: values for cell, values in cells.items() if cell[0] == lr}
-        found[lr] = within(_losses(spec, row, cells[lr, spec["gamma"]], seeds), [None, spec["loss"]])
+        found[lr] = within(_losses(spec, row, cells[lr, spec["gamma"]], seeds), [None, spec["loss"]], len(spec["lr"]))
     text = f"loss (threshold {spec['loss']}) " + "; ".join(f"lr {lr:g} {text}" for lr, (_, text) in found.items())
     verdicts = [verdict for verdict, _ in found.values()]
     if verdicts.count(REPRODUCED) >= 0.75 * len(verdicts):

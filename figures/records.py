@@ -54,6 +54,7 @@ def provenance(experiment: str, tier: str, changes: list[str], runs: list[dict])
         "changes": changes,
         "seeds": sorted({run["seed"] for run in reported}),
         "runs": len(ended),
+        "shown": len(reported),
         "missing": [named(run) for run in runs if run["state"] == MISSING],
         "axes": {key: sorted({run[key] for run in runs if run[key] is not None}) for key in AXES},
         "entries": entries(runs),

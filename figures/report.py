@@ -7,16 +7,15 @@ figures have written, trains and draws nothing.
 """
 
 import html
-import json
 import re
 from collections import Counter
 from pathlib import Path
 
 import yaml
 
-from . import claims, fairness
+from . import claims, costs, fairness
 from .fig1 import PANELS, REFERENCE
-from .records import NoRecords, best, collect, command, grid_scores, options, read_table, select
+from .records import NoRecords, best, collect, command, options, read_table, select
 from .tables import interval, markdown
 from .verdicts import NOT_RUN
 
@@ -34,6 +33,10 @@ WARNING = {
     "laptop": "Smaller networks, 10,000 images and 15 epochs: a verdict here is about this tier, not the paper's runs. "
     "docs/laptop-notes.md asks of each whether it is an artefact.",
     "paper": "The paper's protocol, unreduced, where it was run.",
+}
+THEORY = {
+    "theory": "The four bounds: what was measured, as a share of the bound.",
+    "steps": "The proofs' step size against tuned constant ones.",
 }
 
 
@@ -61,22 +64,15 @@ Table = tuple[list[str], list[list[str]]]
 
 def verdict_table(results: Path, tier: str) -> Table:
     """All of them, those without a verdict last and with their cost."""
-    costs = {cost["experiment"]: cost for cost in read_costs(results, tier)}
-    lines = []
-    for found in sorted(claims.everything(results, tier), key=lambda found: found.verdict == NOT_RUN):
-        evidence = found.evidence
-        if found.verdict == NOT_RUN and found.experiment in costs:
-            cost = costs[found.experiment]
-            evidence += f"; {found.experiment} would take {cost['hours']:,.1f} hours of this machine"
-            evidence += f", or about {cost['gpu_hours']:,.1f} of a GPU" if cost["gpu_hours"] >= 0.1 else ""
-        lines.append([found.claim, found.section, found.verdict, evidence])
-    return ["claim", "section", "verdict", "evidence"], lines
+    found = sorted(claims.everything(results, tier), key=lambda claim: claim.verdict == NOT_RUN)
+    return claims.HEADER, [[claim.claim, claim.section, claim.verdict, claim.evidence] for claim in found]
 
 
 def reference_table(results: Path, tier: str) -> Table:
-    """Every test accuracy that the paper states, beside that of the same setting, or of the chosen one, here."""
+    """Every accuracy that the paper states, beside that of the same setting, or of the chosen one, here."""
     stated = yaml.safe_load(REFERENCE.read_text())
-    tables = {name: rows_of(results, tier, name) for name in (*(f"fig1{pair}" for pair in PANELS), "fig5", "fig7")}
+    names = (*(f"fig1{pair}" for pair in PANELS), "fig2", "fig5", "fig7")
+    tables = {name: rows_of(results, tier, name) for name in names}
     first = [
         row for name, rows in tables.items() if name.startswith("fig1") for row in rows if row["stage"] == "report"
     ]
@@ -84,6 +80,13 @@ def reference_table(results: Path, tier: str) -> Table:
     for entry in stated["figure1"]:
         where = {"dataset": entry["dataset"], "model": entry["model"], "label": entry["optimizer"]}
         lines.append(reference_line(entry, entry["model"], entry["optimizer"], select(first, **where)))
+    for entry in stated["figure2"]:
+        for lr in (entry["lr"], 0.01):  # which we take for what the caption's 0.1 should be
+            where = {"optimizer": entry["optimizer"], "initial_lr": lr, "depth": entry["depth"]}
+            name = f"{entry['optimizer']}, lr {lr:g}" + (" (paper: 0.1)" if lr != entry["lr"] else "")
+            where |= {"epoch": entry["epochs"]}
+            about = entry | {"dataset": "mnist"}
+            lines.append(reference_line(about, "13-layer MLP", name, select(tables["fig2"], **where), "train_acc"))
     for entry in stated["figure5"]["stated"]:
         for model in ("resnet50", "densenet121"):  # the paper does not say which
             where = {"optimizer": "powersgd", "model": model, "initial_lr": entry["lr"], "gamma": entry["gamma"]}
@@ -93,14 +96,16 @@ def reference_table(results: Path, tier: str) -> Table:
         where = {"optimizer": entry["optimizer"], "schedule": entry["schedule"], "stage": "report"}
         name = f"{entry['optimizer']}, schedule {entry['schedule']}"
         lines.append(reference_line(entry | {"dataset": "cifar10"}, "resnet50", name, select(tables["fig7"], **where)))
-    return ["data set", "network", "optimizer", "section", "best test accuracy, paper", f"here, tier {tier}"], lines
+    return ["data set", "network", "optimizer", "section", "accuracy", "paper", f"here, tier {tier}"], lines
 
 
-def reference_line(entry: dict, network: str, name: str, rows: list[dict]) -> list[str]:
-    paper = "in the picture only" if entry["best_test_acc"] is None else f"{entry['best_test_acc']:.4f}"
-    values = best(rows, "test_acc")
+def reference_line(entry: dict, network: str, name: str, rows: list[dict], column: str = "test_acc") -> list[str]:
+    number = entry["train_acc" if column == "train_acc" else "best_test_acc"]
+    which = f"train, after {entry['epochs']} epochs" if column == "train_acc" else "best test"
+    values = best(rows, column)
     here = f"{interval(values)}, seeds: {len(values)}" if values else "not run"
-    return [entry["dataset"], network, name, entry["section"], paper, here]
+    paper = "in the picture only" if number is None else f"{number:.4f}"
+    return [entry["dataset"], network, name, entry["section"], which, paper, here]
 
 
 def rows_of(results: Path, tier: str, experiment: str) -> list[dict]:
@@ -125,9 +130,8 @@ def fairness_table(results: Path, tier: str) -> Table:
     """Each optimizer of figure 1 at its own number of settings and at the smallest one."""
     lines = []
     for experiment in (f"fig1{pair}" for pair in PANELS):
-        found = grid_scores(rows_of(results, tier, experiment))
-        lines += [[experiment, *line] for line in fairness.compared(found)]
-    return ["experiment", "optimizer", "settings", "best of all", "of them, tried", "expected best of those"], lines
+        lines += [[experiment, *line] for line in fairness.compared(rows_of(results, tier, experiment))]
+    return ["experiment", *fairness.HEADER], lines
 
 
 def provenance_table(results: Path, tier: str) -> Table:
@@ -141,30 +145,36 @@ def provenance_table(results: Path, tier: str) -> Table:
         machines = {f"{e['device']}, {e['processor']}, {e['threads']} thread(s)" for e in found["environments"]}
         versions = {f"torch {e['torch']}, Python {e['python']}" for e in found["environments"]}
         seeds = " ".join(map(str, found["seeds"]))
-        lines.append([experiment, str(found["runs"]), str(len(found["missing"])), seeds,
+        lines.append([experiment, str(found["runs"]), str(len(found["missing"])),
+                      str(found["environment_changed_while_training"]), seeds,
                       f"{found['training_seconds'] / 3600:.2f}", " ".join(sorted(commits)),
                       "; ".join(sorted(machines)), "; ".join(sorted(versions))])  # fmt: skip
-    header = ["experiment", "runs", "missing", "seeds", "hours of training", "commits", "machine", "versions"]
+    header = [
+        "experiment",
+        "runs",
+        "missing",
+        "environment changed in",
+        "seeds",
+        "hours of training",
+        "commits",
+        "machine",
+        "versions",
+    ]
     return header, lines
 
 
 def not_run_table(results: Path, tier: str) -> Table:
     """From `sweep.py plan=true tier=...`, which writes costs.json."""
-    costs = read_costs(results, tier)
-    if not costs:
+    found = costs.read(results, tier)
+    if not found:
         return ["experiment", f"run: python sweep.py plan=true tier={tier}"], []
     lines = [
-        [cost["experiment"], str(cost["missing"]), f"{cost['hours']:,.1f}", f"{cost['gpu_hours']:,.1f}"]
-        for cost in costs if cost["missing"]
+        [name, str(cost["missing"]), costs.hours(cost["hours"]), costs.hours(cost["gpu_hours"])]
+        for name, cost in found.items() if cost["missing"]
     ]  # fmt: skip
-    return ["experiment", "runs missing", "hours of this machine", "GPU hours (assumed, not measured)"], lines
-
-
-def read_costs(results: Path, tier: str) -> list[dict]:
-    try:
-        return json.loads((results / tier / "costs.json").read_text())
-    except FileNotFoundError:
-        return []
+    header = ["experiment", "runs missing (shared ones in each)", "on this machine, without refinement",
+              "on a GPU (assumed, not measured)"]  # fmt: skip
+    return header, lines
 
 
 def page(tier: str, sections: list[tuple[str, Table]], pictures: list[Path]) -> str:
@@ -203,12 +213,12 @@ def figure_html(path: Path) -> str:
 
 
 def caption(name: str) -> str:
-    """Of a picture: the first line of what draws it, or its name."""
-    module = name.replace("figure", "fig", 1)
+    """Of a picture: the first line of the module that draws it."""
+    module = name.replace("figure", "fig", 1).split("-")[0]
+    module = "fig1" if module.startswith("fig1") else module  # figure1a ... figure1j
     path = Path(__file__).with_name(f"{module}.py")
-    if not path.exists():  # figure1a ... figure1j are one module's
-        path = Path(__file__).with_name("fig1.py") if module.startswith("fig1") else None
-    return f"{name}. {path.read_text().splitlines()[0].strip(chr(34))}" if path else name
+    first = path.read_text().splitlines()[0].strip('"') if path.exists() else THEORY.get(name, "")
+    return f"{name}. {first}"
 
 
 def markdown_page(tier: str, sections: list[tuple[str, Table]], pictures: list[Path], folder: Path) -> str:

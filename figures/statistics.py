@@ -3,6 +3,7 @@
 from math import comb
 
 import numpy as np
+from scipy.special import stdtrit
 
 RESAMPLES = 10_000
 
@@ -22,20 +23,16 @@ def mean_interval(values, level: float = 0.95) -> tuple[float, float, float]:
     return float(values.mean()), float(low), float(high)
 
 
-# The 97.5 % quantiles of Student's t by degrees of freedom.
-T_QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+def t_interval(values, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of one value a seed and its interval by Student's t: (mean, low, high).
 
-
-def t_interval(values) -> tuple[float, float, float]:
-    """Mean of one value a seed and its 95 % interval by Student's t: (mean, low, high).
-
-    For verdicts: of three to five values the bootstrap's interval covers far less than 95 %. More than ten values
-    take the quantile of ten. Raises ValueError with fewer than two values.
+    For verdicts: of three to five values the bootstrap's interval covers far less than 95 %. Raises ValueError with
+    fewer than two values.
     """
     values = np.asarray(values, dtype=float)
     if values.size < 2:
         raise ValueError("an interval needs two values")
-    half = T_QUANTILES[min(values.size - 1, 9)] * values.std(ddof=1) / np.sqrt(values.size)
+    half = stdtrit(values.size - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(values.size)
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 

@@ -1,5 +1,6 @@
 """How all figures look, and how they are saved."""
 
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -7,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from .statistics import curve_interval
 
@@ -81,19 +83,41 @@ def row_name(label: str, gamma: float | None) -> str:
     return name if gamma is None else f"{name} {gamma:g}".strip()
 
 
+def log_axis(axis) -> None:
+    """Logarithmic, with plain numbers as labels also where the values span less than a decade."""
+    axis.axes.set_yscale("log")
+    low, high = axis.get_view_interval()
+    if high < 30 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < 8 * low else (1, 2, 5)))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_formatter(NullFormatter())
+
+
 def stamp(figure, provenance: dict) -> None:
-    """The tier and the seeds, on the face of the picture."""
-    seeds = provenance["seeds"]
-    text = f"tier {provenance['tier']}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {provenance['runs']} runs"
+    """The tier, the seeds and the runs that are shown, on the face of the picture; what is missing, by its label."""
+    runs, shown, missing = provenance["runs"], provenance["shown"], provenance["missing"]
+    text = f"tier {provenance['tier']}, {counted(len(provenance['seeds']), 'seed')}, "
+    text += counted(runs, "run") if shown == runs else f"{shown} of {runs} runs shown"
     if provenance["changes"]:
         text += f" (changed: {' '.join(provenance['changes'])})"
-    if provenance["missing"]:
-        text += f", {len(provenance['missing'])} runs missing"
+    if missing:
+        labels = list(dict.fromkeys(name.split(",")[0] for name in missing))
+        text += f", {counted(len(missing), 'run')} missing ({', '.join(labels[:4])}{', ...' if labels[4:] else ''})"
     if len(provenance["environments"]) > 1:  # commits, versions, devices: the report says which
         text += f", {len(provenance['environments'])} environments"
     if provenance["tier"] == "smoke":
         text += ": shows that it runs, not what holds"
+    text = "\n".join(textwrap.wrap(text, int(17 * figure.get_figwidth())))  # of 7 points, so many fit in an inch
     figure.text(0.995, 0.005, text, ha="right", va="bottom", fontsize=7, color="#555555")
+
+
+def reduced(provenance: dict) -> str:
+    """What a title adds to the name of a network and a data set."""
+    return "" if provenance["tier"] == "paper" else ", reduced"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def save(figure, path: Path) -> list[Path]:

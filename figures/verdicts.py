@@ -10,8 +10,12 @@ REPRODUCED, NOT_REPRODUCED, MIXED = "reproduced", "not reproduced", "mixed"
 INCONCLUSIVE, NOT_RUN, NOT_TESTABLE = "inconclusive", "not run", "not testable"
 
 
-def within(values: list[float], between: list[float | None]) -> tuple[str, str]:
-    """Does the mean over seeds lie between the bounds (null: no bound)? Its 95 % interval decides."""
+def within(values: list[float], between: list[float | None], parts: int = 1) -> tuple[str, str]:
+    """Does the mean over seeds lie between the bounds (null: no bound)? Its 95 % interval decides.
+
+    parts: of how many such parts the claim consists. One alone refutes it, and of many one lies outside by chance, so
+    what refutes is the interval at the level 1 - 0.05 / parts (Bonferroni).
+    """
     if len(values) < LEAST_SEEDS:
         return INCONCLUSIVE, f"{mean(values):+.4f} over {len(values)} of at least {LEAST_SEEDS} seeds"
     least = -math.inf if between[0] is None else between[0]
@@ -25,6 +29,7 @@ def within(values: list[float], between: list[float | None]) -> tuple[str, str]:
     text = f"{average:+.4f} [{low:+.4f}, {high:+.4f}] over {len(values)} seeds"
     if least < low and high < most:
         return REPRODUCED, text
+    _, low, high = t_interval(values, 1 - 0.05 / parts)
     return (NOT_REPRODUCED if high <= least or low >= most else INCONCLUSIVE), text
 
 

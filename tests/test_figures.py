@@ -136,6 +136,10 @@ def test_a_difference_takes_the_value_that_it_names():
     rows = chosen("powersgd", [(0.6, 0.60)] * 3) + chosen("sgdm", [(0.5, 0.70)] * 3, losses=(1.0, 0.4))
     assert compared(rows, at=1)[0] == "reproduced"  # 0.6 against 0.5
     assert compared(rows, at="after_drop", between=[None, 0])[0] == "reproduced"  # 0.6 against 0.7
+    overtaken = {"before_drop": [0, None], "after_drop": [None, 0]}
+    assert compared(rows, at=overtaken)[0] == "reproduced"
+    behind = chosen("powersgd", [(0.4, 0.60)] * 3) + chosen("sgdm", [(0.5, 0.70)] * 3)
+    assert compared(behind, at=overtaken)[0] == "mixed"  # who led all along does not overtake
     assert compared(rows, at=[1, 2])[0] == "mixed"
     assert compared(rows, column="train_loss", at="lowest", between=[None, 0])[0] == "not reproduced"
     assert compared(rows, between=[-0.2, 0])[0] == "reproduced"
@@ -146,6 +150,7 @@ def test_a_difference_takes_the_value_that_it_names():
 def test_a_run_that_diverged_has_the_worst_value_and_is_not_left_out():
     rows = chosen("powersgd", [(0.6, 0.75), (0.6, 0.76), (0.6,)]) + SGDM
     verdict, text = compared(rows, at=2)
+    assert text.startswith("powersgd - sgdm, test_acc at 2: ")
     assert "over 3 seeds" in text and verdict == "inconclusive"  # +0.05, +0.05, -0.72
     assert compared(rows, column="train_loss", at="last", between=[None, 0])[0] != "reproduced"
 
@@ -154,6 +159,11 @@ def test_the_interval_of_a_verdict_covers_what_it_says():
     draws = np.random.default_rng(0)
     decided = sum(within(draws.normal(size=3), [0, None])[0] != "inconclusive" for _ in range(2000))
     assert decided / 2000 == pytest.approx(0.05, abs=0.015)
+    parts = [[within(draws.normal(size=3), [0, None], 6)[0] for _ in range(6)] for _ in range(2000)]
+    refuted = sum("not reproduced" in verdicts for verdicts in parts)
+    assert refuted / 2000 == pytest.approx(0.025, abs=0.012)  # of six parts one lies outside no oftener than of one
+    assert within([-1.0, -1.2, -1.4], [0, None])[0] == "not reproduced"
+    assert within([-1.0, -1.2, -1.4], [0, None], 30)[0] == "inconclusive"
     with pytest.raises(ValueError):
         t_interval([1.0])
 
@@ -221,6 +231,8 @@ def test_the_best_cells_leave_sgd_out():
     theirs = cell("rescaled_sgd", 0.1, 0.5, (0.7, 0.71, 0.72)) + cell("rescaled_sgd", 1, 0.5, (0.1, 0.1, 0.1))
     assert grid_claims.best_cells(spec, ours + theirs)[0] == "not reproduced"  # 0.61 against 0.71, not 0.9
     assert grid_claims.best_cells(spec, ours)[0] == "not run"
+    planned = [{"optimizer": "rescaled_sgd", "initial_lr": 0.01, "gamma": 0.5}]  # it might be the best
+    assert grid_claims.best_cells(spec | {"planned": planned}, ours + theirs)[0] == "not run"
     assert grid_claims.best_cells(spec | {"than": {"gamma": 1.0}}, ours)[0] == "not reproduced"  # 0.61 against 0.9
 
 

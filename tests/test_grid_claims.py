@@ -56,8 +56,11 @@ def test_what_diverged_is_no_worse_than_guessing():
 
 def test_wider_counts_the_gammas_that_beat_sgd():
     losses = {(0.1, 0.4): 1.0, (0.1, 0.8): 0.5, (0.1, 1.0): 0.4, (0.01, 0.4): 0.3, (0.01, 0.8): 0.6, (0.01, 1.0): 0.4}
-    spec = SPEC | {"best": "min", "worst": 2.3}
+    spec = SPEC | {"best": "min", "worst": 2.3, "margin": 0.02}
     assert grid_claims.wider(spec, rows(losses))[0] == "reproduced"  # none, then one
+    assert grid_claims.wider(spec | {"margin": 0.15}, rows(losses))[0] == "not reproduced"  # better by 0.1 alone
+    between = losses | {(0.03, 0.4): 0.1, (0.03, 0.8): 0.1, (0.03, 1.0): 0.4}
+    assert grid_claims.wider(spec | {"lr": [0.1, 0.03, 0.01]}, rows(between))[0] == "mixed"  # 0, 2, 1
     assert grid_claims.wider(spec | {"lr": [0.01, 0.1]}, rows(losses))[0] == "not reproduced"
     assert grid_claims.wider(spec, rows(losses | {(0.01, 0.4): 0.5}))[0] == "not reproduced"  # SGD is best at both
     assert grid_claims.wider(spec, rows(losses | {(0.01, 0.4): math.nan}))[0] == "not reproduced"
@@ -84,5 +87,7 @@ def test_missing_cells_and_few_seeds_give_no_verdict():
     assert grid_claims.good_default(spec, rows(without))[0] == "not run"  # the gamma that it speaks of is missing
     only = {cell: value for cell, value in CELLS.items() if cell[1] < 1}
     assert grid_claims.wider(SPEC, rows(only))[0] == "not run"
+    more = [{"model": "resnet50", "initial_lr": 0.1, "gamma": 0.6}]  # planned, and it has not ended
+    assert grid_claims.good_default(spec | {"planned": more}, rows(CELLS))[0] == "not run"
     assert grid_claims.good_default(spec, [])[0] == "not run"
     assert grid_claims.good_default(spec, rows(CELLS, seeds=1))[0] == "inconclusive"

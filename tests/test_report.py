@@ -79,7 +79,13 @@ def test_what_is_missing_is_named_with_its_cost(results, monkeypatch):
     costs = [{"experiment": "fig1ij", "missing": 100, "hours": 1.5e6, "gpu_hours": 5307.1}]
     (results / "paper" / "costs.json").write_text(json.dumps(costs))
     header, lines = report.not_run_table(results, "paper")
-    assert lines == [["fig1ij", "100", "1,500,000.0", "5,307.1"]] and "assumed" in header[-1]
+    assert lines == [["fig1ij", "100", "1,500,000 hours", "5,307 hours"]] and "assumed" in header[-1]
+    texts = {tier: {claim.evidence for claim in claims.everything(results, tier) if claim.experiment == "fig1ij"}
+             for tier in ("paper", "laptop")}  # fmt: skip
+    assert texts["paper"] == {"no run; fig1ij: 1,500,000 hours of this machine, 5,307 hours of a GPU"}
+    assert texts["laptop"] == {"no run; fig1ij: there is no tier laptop, 5,307 hours of a GPU at the paper's scale"}
+    (figure2,) = {claim.evidence for claim in claims.everything(results, "laptop") if claim.experiment == "fig2"}
+    assert figure2 == "no run; fig2 was run at the paper's scale, see tier paper"
     (results / "paper" / "costs.json").unlink()
     assert "plan=true tier=paper" in report.not_run_table(results, "paper")[0][1]
 
@@ -87,7 +93,7 @@ def test_what_is_missing_is_named_with_its_cost(results, monkeypatch):
 def test_the_papers_numbers_stand_beside_not_run_and_never_as_ours(results):
     shutil.rmtree(results / "paper" / "archive")
     _, lines = report.reference_table(results, "paper")
-    assert len(lines) == 5 * 6 + 2 * 2 + 2 and {line[-1] for line in lines} == {"not run"}
+    assert len(lines) == 5 * 6 + 2 * 2 + 2 * 2 + 2 and {line[-1] for line in lines} == {"not run"}
     assert {"0.9475", "0.7627", "in the picture only"} <= {line[-2] for line in lines}
 
 
@@ -96,11 +102,13 @@ def test_the_headline_table_of_the_readme_says_what_the_records_say():
     for tier, part in zip(("paper", "laptop"), text.split("at the laptop tier"), strict=True):
         found = {}
         for verdict in claims.everything(ROOT / "results", tier):
-            found.setdefault(verdict.claim, set()).add(verdict.verdict)
-        lines = re.findall(r"^\| (.*) \| (.*) \|$", part, re.MULTILINE)[2:]
+            found.setdefault(verdict.claim, []).append(verdict)
+        lines = re.findall(r"^\| (.*) \| (.*) \| (.*) \|$", part, re.MULTILINE)[2:]
         assert len(lines) >= 6
-        for claim, verdict in lines:
-            assert verdict in found[claim] <= {verdict, "not run"}, claim
+        for claim, verdict, evidence in lines:
+            judged = found[claim.replace("\\|", "|")]
+            assert {verdict} <= {one.verdict for one in judged} <= {verdict, "not run"}, claim
+            assert any(evidence in one.evidence for one in judged if one.verdict == verdict), claim
 
 
 def test_the_reports_in_git_say_what_the_records_say():

@@ -1,0 +1,34 @@
+"""What was not run would cost: from costs.json, which `python sweep.py plan=true tier=...` writes."""
+
+import json
+from pathlib import Path
+
+from training.archive import MISSING, load
+
+
+def read(results: Path, tier: str) -> dict[str, dict]:
+    """By experiment: the runs that are missing at a tier, hours of this machine and of a GPU. Empty without a plan."""
+    try:
+        lines = json.loads((results / tier / "costs.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return {line["experiment"]: line for line in lines}
+
+
+def price(experiment: str, results: Path, tier: str) -> str:
+    """What the missing runs of an experiment would take at this tier and at the paper's scale, in words."""
+    here, paper = (read(results, name).get(experiment) for name in (tier, "paper"))
+    if tier != "paper" and any(run["state"] != MISSING for run in load(results / "paper" / "archive", experiment)[0]):
+        return f"{experiment} was run at the paper's scale, see tier paper"
+    parts = [f"{hours(here['hours'])} of this machine"] if here else []
+    if tier != "paper":
+        parts = parts or [f"there is no tier {tier}"]
+    if paper:
+        parts.append(f"{hours(paper['gpu_hours'])} of a GPU" + (" at the paper's scale" if tier != "paper" else ""))
+    return f"{experiment}: {', '.join(parts)}" if parts else ""
+
+
+def hours(number: float) -> str:
+    if number < 1:
+        return f"{max(60 * number, 1):.0f} minutes"
+    return f"{number:.1f} hours" if number < 10 else f"{number:,.0f} hours"
