@@ -69,9 +69,7 @@ def draw(rows: list[dict], provenance: dict):
     for value, text in PAPER_LINES:
         style.paper_line(accuracy, value, text)
     accuracy.set(xlabel="epoch", ylabel="train accuracy (running)", ylim=(0, 1.08), title="(a) train accuracy")
-    norm.set(
-        xlabel="epoch", ylabel="1-norm of g (PowerSGD: of σ(g)), first layer", yscale="log", title="(b) gradient norm"
-    )
+    norm.set(xlabel="epoch", ylabel="1-norm, first layer", yscale="log", title="(b) gradient g, for PowerSGD σ(g)")
     figure.legend(*accuracy.get_legend_handles_labels(), loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.03))
     figure.tight_layout(rect=(0, 0.09, 1, 1))
     style.stamp(figure, provenance)
