@@ -6,6 +6,7 @@ against the best of the second.
 
 import itertools
 import math
+from typing import NamedTuple
 
 from .records import by_seed, grid_scores, select
 from .statistics import expected_best
@@ -21,25 +22,18 @@ def difference(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """
     reported = [row for row in rows if row["stage"] == "report"]
     bounds = spec["at"] if isinstance(spec["at"], dict) else {at: spec["between"] for at in _listed(spec["at"])}
-    parts = len(bounds) * len(_listed(spec["of"]))
-    found = []
-    for label in _listed(spec["of"]):
-        for at, between in bounds.items():
-            ours = _values(reported, label, spec["column"], at)
-            others = {name: _values(reported, name, spec["column"], at) for name in _listed(spec["minus"])}
-            if not ours or not all(others.values()):
-                found.append((NOT_RUN, f"{label} at {at}: no such run"))
-                continue
-            highest = max if at != "lowest" else min
-            other = highest(others, key=lambda name: sum(others[name].values()) / len(others[name]))  # by its mean
-            paired = [ours[seed] - others[other][seed] for seed in ours if seed in others[other]]
-            name = f"{label} - {other}, {spec['column']} at {at}"
-            if paired:
-                verdict, text = within(paired, between, parts)
-                found.append((verdict, f"{name}: {text}"))
-            else:
-                found.append((NOT_RUN, f"{name}: no seed in common"))
-    return _together(found)
+    parts = []
+    for label, (at, between) in itertools.product(_listed(spec["of"]), bounds.items()):
+        ours = _values(reported, label, spec["column"], at)
+        others = {name: _values(reported, name, spec["column"], at) for name in _listed(spec["minus"])}
+        if not all(others.values()):
+            parts.append(Part(f"{label}, {spec['column']} at {at}", [], between))
+            continue
+        best = max if at != "lowest" else min
+        other = best(others, key=lambda name: sum(others[name].values()) / len(others[name]))  # by its mean
+        differences = [ours[seed] - others[other][seed] for seed in ours if seed in others[other]]
+        parts.append(Part(f"{label} - {other}, {spec['column']} at {at}", differences, between))
+    return _judged(parts)
 
 
 def _values(rows: list[dict], label: str, column: str, at) -> dict[int, float]:
@@ -73,21 +67,18 @@ def epochs_to(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """
     reported = [row for row in rows if row["stage"] == "report"]
     longest = max((row["epoch"] for row in reported), default=0)
-    found, pairs = [], list(itertools.product(_listed(spec["of"]), _listed(spec["minus"])))
-    for label, other in pairs:
+    parts = []
+    for label, other in itertools.product(_listed(spec["of"]), _listed(spec["minus"])):
         ours, theirs = (by_seed(select(reported, label=name), spec["column"]) for name in (label, other))
         differences = []
         for seed in ours.keys() & theirs.keys():
             goal = spec["reach"] * max(value for value in theirs[seed] if math.isfinite(value))
             epochs = [next((n for n, value in enumerate(series, 1) if value >= goal), longest + 1)
-                          for series in (ours[seed], theirs[seed])]  # fmt: skip
+                      for series in (ours[seed], theirs[seed])]  # fmt: skip
             differences.append(epochs[0] - epochs[1])
-        if differences:
-            verdict, text = within(differences, spec["between"], len(pairs))
-            found.append((verdict, f"{label} - {other}, epochs to {spec['reach']:.0%} of {other}'s best: {text}"))
-        else:
-            found.append((NOT_RUN, f"{label} and {other}: no such runs"))
-    return _together(found)
+        name = f"{label} - {other}, epochs to {spec['reach']:.0%} of {other}'s best"
+        parts.append(Part(name, differences, spec["between"]))
+    return _judged(parts)
 
 
 def equal_budget(spec: dict, rows: list[dict]) -> tuple[str, str]:
@@ -97,21 +88,17 @@ def equal_budget(spec: dict, rows: list[dict]) -> tuple[str, str]:
     difference for each seed that selected.
     """
     tries = [grid_scores(select(rows, seed=seed)) for seed in sorted({row["seed"] for row in rows})]
-    found = []
+    parts = []
     for label in _listed(spec["of"]):
-        differences = []
+        differences, k = [], 0
         for tried in tries:
             compared = [tried.get(name) for name in (label, *_listed(spec["minus"]))]
             if all(compared):
                 k = min(map(len, compared))
                 ours, *others = (expected_best(values, k) for values in compared)
                 differences.append(ours - max(others))
-        if differences:
-            verdict, text = within(differences, spec["between"], len(_listed(spec["of"])))
-            found.append((verdict, f"{label}, best of {k} settings: {text} (that select: protocol.seeds)"))
-        else:
-            found.append((NOT_RUN, f"{label}: no such runs"))
-    return _together(found)
+        parts.append(Part(f"{label}, best of {k} settings, seeds that selected", differences, spec["between"]))
+    return _judged(parts)
 
 
 def gain(spec: dict, rows: list[dict]) -> tuple[str, str]:
@@ -119,20 +106,28 @@ def gain(spec: dict, rows: list[dict]) -> tuple[str, str]:
     first, last = spec["epochs"]
     series = by_seed([row for row in select(rows, label=spec["of"]) if row["stage"] == "report"], spec["column"])
     gains = [values[last - 1] - values[first - 1] for values in series.values() if len(values) >= last]
-    if not gains:
-        return NOT_RUN, f"no run has {last} epochs" if series else "no run"
-    verdict, text = within(gains, spec["between"])
-    return verdict, f"{spec['of']} from epoch {first} to {last}: {text}"
+    return _judged([Part(f"{spec['of']} from epoch {first} to {last}", gains, spec["between"])])
+
+
+class Part(NamedTuple):
+    """One of the comparisons that a claim consists of."""
+
+    name: str
+    differences: list[float]  # one a seed; none if it was not run
+    between: list[float | None]
+
+
+def _judged(parts: list[Part]) -> tuple[str, str]:
+    if not any(part.differences for part in parts):
+        return NOT_RUN, "no run"
+    found = [within(part.differences, part.between, len(parts)) if part.differences else (NOT_RUN, "no such run")
+             for part in parts]  # fmt: skip
+    texts = [f"{part.name}: {text}" for part, (_, text) in zip(parts, found, strict=True)]
+    return combined([verdict for verdict, _ in found]), "; ".join(texts)
 
 
 def _listed(value) -> list:
     return value if isinstance(value, list) else [value]
-
-
-def _together(found: list[tuple[str, str]]) -> tuple[str, str]:
-    if {verdict for verdict, _ in found} == {NOT_RUN}:
-        return NOT_RUN, "no run"
-    return combined([verdict for verdict, _ in found]), "; ".join(text for _, text in found)
 
 
 TESTS = {test.__name__: test for test in (difference, epochs_to, equal_budget, gain)}

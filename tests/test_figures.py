@@ -208,7 +208,7 @@ def test_at_an_equal_budget_many_settings_are_no_advantage():
         return entry_claims.equal_budget(spec, rows)
 
     verdict, text = judged([100, 101, 102])  # best of 1: (0.9 + 0.1 + 0.1) / 3 against 0.5
-    assert verdict == "not reproduced" and "best of 1 settings: -0.1333" in text
+    assert verdict == "not reproduced" and "best of 1 settings, seeds that selected: -0.1333" in text
     assert judged([100])[0] == "inconclusive"
     assert entry_claims.equal_budget(spec, chosen("powersgd", [(0.5, 0.6)] * 3))[0] == "not run"
 
