@@ -71,7 +71,7 @@ def draw(rows: list[dict], found: list[dict], provenance: dict):
     optimizers = {row["label"]: row["optimizer"] for row in rows}
     cells = [[losses.get((optimizers.get(label), lr, gamma)) for lr in lrs] for label, gamma in entries]
     grid = [[None if loss is None else -loss for loss in line] for line in cells]
-    style.heatmap(heat, grid, -GUESSING, -min(losses.values()), lambda loss: f"{-loss:.2g}")
+    style.heatmap(heat, grid, -GUESSING, -min(losses.values()), lambda loss: f"{-loss:.2f}")
     heat.set_xticklabels([f"{lr:g}" for lr in lrs], rotation=45 if len(lrs) > 5 else 0)
     heat.set_yticklabels([named(*entry) for entry in entries])
     heat.set(title="best train loss", xlabel="learning rate")

@@ -96,7 +96,8 @@ def log_axis(axis) -> None:
 def stamp(figure, provenance: dict) -> None:
     """The tier, the seeds and the runs that are shown, on the face of the picture; what is missing, by its label."""
     runs, shown, missing = provenance["runs"], provenance["shown"], provenance["missing"]
-    text = f"tier {provenance['tier']}, {counted(len(provenance['seeds']), 'seed')}, "
+    fewer = "up to " if missing and len(provenance["seeds"]) > 1 else ""
+    text = f"tier {provenance['tier']}, {fewer}{counted(len(provenance['seeds']), 'seed')}, "
     text += counted(runs, "run") if shown == runs else f"{shown} of {runs} runs shown"
     if provenance["changes"]:
         text += f" (changed: {' '.join(provenance['changes'])})"

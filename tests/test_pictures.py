@@ -111,10 +111,10 @@ def test_figure_6_takes_the_lowest_loss_and_survives_divergence():
     ]
     cells = {(cell["lr"], cell["gamma"]): cell["best_train_loss"] for cell in fig6.cells(records)}
     assert cells == {(0.1, 0.8): 0.2, (0.1, 0.0): math.log(10)}  # as bad as guessing, and no worse
-    assert "0.2" in drawn(fig6.draw(records, fig6.cells(records), provenance(records))).split("\n")
+    assert "0.20" in drawn(fig6.draw(records, fig6.cells(records), provenance(records))).split("\n")
     records += rows("c", [{"train_loss": 1.7}], label="normalised_sgd", optimizer="normalised_sgd", gamma=None)
     text = drawn(fig6.draw(records, fig6.cells(records), provenance(records))).split("\n")
-    assert {"0.2", "1.7"} <= set(text)  # another optimizer in rows of its own
+    assert {"0.20", "1.70"} <= set(text)  # another optimizer in rows of its own
     records += rows("d", [{"train_loss": 1.5}], label="adamw", optimizer="adamw", gamma=None, initial_lr=0.003)
     figure = fig6.draw(records, fig6.cells(records), provenance(records))
     assert "adamw" in [text.get_text() for text in figure.legends[0].get_texts()]  # and in the legend, with its own lr
