@@ -11,10 +11,10 @@ from .records import best, collect, command, options, select, write_table
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
 
 
-def main() -> None:
-    arguments = options(__doc__, "laptop").parse_args()
-    base = arguments.results / arguments.tier / "figure5"
-    rows, provenance = collect(arguments.results, arguments.tier, "fig5", arguments.redraw)
+def main(experiment: str = "fig5", doc: str = __doc__) -> None:
+    arguments = options(doc, "laptop").parse_args()
+    base = arguments.results / arguments.tier / experiment.replace("fig", "figure")
+    rows, provenance = collect(arguments.results, arguments.tier, experiment, arguments.redraw)
     found = cells(rows)
     write_table(base.with_suffix(".csv"), found)
     print("pictures", *style.save(draw(found, provenance), base))

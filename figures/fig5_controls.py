@@ -3,20 +3,8 @@
 python -m figures.fig5_controls [--tier laptop] [--results results] [--redraw]
 """
 
-from . import style
-from .fig5 import cells, draw
-from .records import collect, command, options, write_table
-
-
-def main() -> None:
-    arguments = options(__doc__, "laptop").parse_args()
-    base = arguments.results / arguments.tier / "figure5_controls"
-    rows, provenance = collect(arguments.results, arguments.tier, "fig5_controls", arguments.redraw)
-    found = cells(rows)
-    write_table(base.with_suffix(".csv"), found)
-    print("pictures", *style.save(draw(found, provenance), base))
-    print(f"table    {base.with_suffix('.csv')}")
-
+from .fig5 import main
+from .records import command
 
 if __name__ == "__main__":
-    command(main)
+    command(lambda: main("fig5_controls", __doc__))

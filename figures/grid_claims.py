@@ -44,12 +44,13 @@ def contrast(spec: dict, rows: list[dict]) -> tuple[str, str]:
 
 def best_cells(spec: dict, rows: list[dict]) -> tuple[str, str]:
     """The best cell below gamma 1 against the best of the rows of `than`: the difference lies within `between`."""
-    ours = {cell: values for cell, values in grid(spec, rows).items() if cell[1] < 1}
+    cells = grid(spec, rows)
+    ours = {cell: values for cell, values in cells.items() if cell[1] < 1}
     than = spec | {"settings": spec["settings"] | spec["than"]}
     theirs = grid(than, rows)
     if not ours or not theirs:
         return NOT_RUN, "no run" if not ours else f"no run of {spec['than']}"
-    missing = (planned(spec) - grid(spec, rows).keys()) | (planned(than) - theirs.keys())
+    missing = (planned(spec) - cells.keys()) | (planned(than) - theirs.keys())
     if missing:
         return NOT_RUN, f"{len(missing)} cells are missing"
     (cell, top), (_, other) = (_best(spec, cells) for cells in (ours, theirs))

@@ -149,17 +149,8 @@ def provenance_table(results: Path, tier: str) -> Table:
                       str(found["environment_changed_while_training"]), seeds,
                       f"{found['training_seconds'] / 3600:.2f}", " ".join(sorted(commits)),
                       "; ".join(sorted(machines)), "; ".join(sorted(versions))])  # fmt: skip
-    header = [
-        "experiment",
-        "runs",
-        "missing",
-        "environment changed in",
-        "seeds",
-        "hours of training",
-        "commits",
-        "machine",
-        "versions",
-    ]
+    header = ["experiment", "runs", "missing", "environment changed in", "seeds", "hours of training", "commits",
+              "machine", "versions"]  # fmt: skip
     return header, lines
 
 
