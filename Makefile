@@ -8,7 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 FIG1 := fig1a fig1b fig1c fig1d fig1e fig1f fig1g fig1h fig1i fig1j
-.PHONY: help all setup .install data plan fig1 $(FIG1) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm lint clean
+PAIRS := fig1ab fig1cd fig1ef fig1gh fig1ij
+.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,27 +39,18 @@ data: $(READY)  ## fetch and verify MNIST, CIFAR-10 and CIFAR-100
 
 # A picture is drawn also when runs are missing: it says so, and the sweep's exit status stands.
 SWEEP = $(PY) sweep.py tier=$(TIER) launcher=local $(ARGS)
-pair_a = ab
-pair_b = ab
-pair_c = cd
-pair_d = cd
-pair_e = ef
-pair_f = ef
-pair_g = gh
-pair_h = gh
-pair_i = ij
-pair_j = ij
+pair_of = $(strip $(foreach pair,ab cd ef gh ij,$(if $(findstring $1,$(pair)),$(pair))))
 fig2 fig4 plan: TIER ?= paper
-$(FIG1) fig1 fig5 fig6 fig7: TIER ?= laptop
+$(FIG1) $(PAIRS) fig1 fig5 fig6 fig7: TIER ?= laptop
 
 plan: $(READY)  ## runs, done and hours of every experiment at a tier; trains nothing
 	@$(PY) sweep.py plan=true tier=$(TIER) launcher=local $(ARGS)
 
 # ImageNet has no laptop tier.
-fig1: $(if $(filter-out laptop,$(TIER)),$(FIG1),$(filter-out fig1i fig1j,$(FIG1)))  ## figure 1, all panels; fig1a ... fig1j: one of them
+fig1: $(if $(filter-out laptop,$(TIER)),$(PAIRS),$(filter-out fig1ij,$(PAIRS)))  ## figure 1, all panels; fig1a ... fig1j: one of them, fig1ab ...: two
 
-$(FIG1): fig1%: $(READY)
-	@$(SWEEP) experiment=fig1$(pair_$*); status=$$?; [ $$status = 2 ] || $(PY) -m figures.fig1 $* --tier $(TIER); exit $$status
+$(FIG1) $(PAIRS): fig1%: $(READY)
+	@$(SWEEP) experiment=fig1$(call pair_of,$*); status=$$?; [ $$status = 2 ] || $(PY) -m figures.fig1 $* --tier $(TIER); exit $$status
 
 fig2: $(READY)  ## figure 2: SGD and PowerSGD on 13 layers, MNIST
 fig4: $(READY)  ## figure 4: which depths train, MNIST (hours)
@@ -77,7 +69,7 @@ table1 table2 table3: $(READY)
 	@$(PY) -m figures.$@
 
 # ImageNet's panels need its pictures; the others fetch their data.
-SMOKE := tables $(filter-out fig1i fig1j,$(FIG1)) fig2 fig3 fig4 fig5 fig6 fig7 claims report
+SMOKE := tables $(filter-out fig1ij,$(PAIRS)) fig2 fig3 fig4 fig5 fig6 fig7 claims report
 smoke: $(READY)  ## everything at the smoke tier, end to end (minutes); shows that it runs
 	@$(MAKE) --no-print-directory TIER=smoke $(SMOKE)
 
@@ -98,7 +90,7 @@ theory: $(READY)  ## the four theorems and the proofs' remarks, tested numerical
 	@$(PY) -m theory $(ARGS)
 
 redraw: $(READY)  ## all figures from the tables in git, nothing trained
-	@$(PY) -m figures.fig1 a b --redraw
+	@$(PY) -m figures.fig1 ab --redraw
 	@$(PY) -m figures.fairness --redraw
 	@$(PY) -m figures.fig2 --redraw
 	@$(PY) -m figures.fig2_caption --redraw
@@ -124,7 +116,7 @@ sync: $(READY)  ## upload to W&B what was logged offline or left behind by a los
 	timeout 3600 $(VENV)/bin/wandb sync --yes $$runs
 
 test: $(READY)  ## the tests, minutes
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
 test-slow: $(READY)  ## the long tests
 	@$(PY) -m pytest -q -m slow

@@ -1,6 +1,6 @@
 """Figure 1: train and test accuracy of each optimizer's chosen setting, two panels for each network.
 
-    python -m figures.fig1 [a b ...] [--tier laptop] [--results results] [--redraw]
+    python -m figures.fig1 [a ab ...] [--tier laptop] [--results results] [--redraw]
 
 a c e g i: running train accuracy; b d f h j: test accuracy, the best of each optimizer annotated.
 """
@@ -25,18 +25,19 @@ def main() -> None:
     parser = options(__doc__, "laptop")
     parser.add_argument("panels", nargs="*", metavar="a...j", help="default: all that have runs")
     arguments = parser.parse_args()
-    unknown = [letter for letter in arguments.panels if letter not in list("abcdefghij")]
+    panels = "".join(arguments.panels)
+    unknown = [letter for letter in panels if letter not in "abcdefghij"]
     if unknown:
         parser.error(f"there is no panel {unknown[0]}; choose from a b c d e f g h i j")
     missing = []
     for pair in PANELS:
-        letters = [letter for letter in pair if letter in (arguments.panels or "abcdefghij")]
+        letters = [letter for letter in pair if letter in (panels or "abcdefghij")]
         try:
             if letters:
                 draw_pair(pair, letters, arguments.results, arguments.tier, arguments.redraw)
         except NoRecords as error:
             missing.append(error)
-            if arguments.panels or len(missing) == len(PANELS):
+            if panels or len(missing) == len(PANELS):
                 raise
             print(f"not drawn: {error}")
 

@@ -119,6 +119,7 @@ def test_a_vanishing_gradient_is_not_zero(tmp_path, fake_mnist):
     assert row["amplification_1"] == pytest.approx(amplification, rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")  # as the skipped step is the first
 def test_a_step_that_fp16_s_scaler_skips_does_not_count(tmp_path, fake_mnist):
     config = make_config(tmp_path, layer_norms=True, precision="fp16")
     trainer = Trainer(config, CPU, TRAIN_IMAGES)

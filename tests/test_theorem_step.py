@@ -212,7 +212,7 @@ def test_closure_is_evaluated_once_with_gradients_and_its_loss_returned():
         return loss
 
     opt = TheoremPowerSGD([p], 1.0, 1.0)
-    assert float(opt.step(closure)) == 12.5 and len(calls) == 1
+    assert opt.step(closure).item() == 12.5 and len(calls) == 1
     assert p.tolist() == [0, 0]  # one step with 1/L solves it: alpha is of the closure's gradient
 
 
