@@ -95,6 +95,21 @@ def test_the_papers_numbers_stand_beside_not_run_and_never_as_ours(results):
     _, lines = report.reference_table(results, "paper")
     assert len(lines) == 5 * 6 + 2 * 2 + 2 * 2 + 2 and {line[-1] for line in lines} == {"not run"}
     assert {"0.9475", "0.7627", "in the picture only"} <= {line[-2] for line in lines}
+    _, gaps = report.gaps_table(results, "paper")
+    assert ["cifar10", "resnet50", "Adam", "+0.0137", "not run"] in gaps and {line[-1] for line in gaps} == {"not run"}
+
+
+def test_a_gap_is_of_the_best_epochs_and_paired_over_seeds(results, monkeypatch):
+    row = {"stage": "report", "dataset": "cifar10", "model": "resnet50"}
+    best = {"sgdm": (0.9, 0.8, 0.7), "powersgd": (0.8, 0.6, 0.7)}
+    rows = [row | {"label": label, "seed": seed, "epoch": epoch, "test_acc": value}
+            for label, values in best.items() for seed, top in enumerate(values)
+            for epoch, value in enumerate((0.1, top, 0.5), 1)]  # fmt: skip
+    rows += [row | {"label": "sgdm", "seed": 3, "epoch": 1, "test_acc": 0.0}]  # has no partner
+    monkeypatch.setattr(report, "rows_of", lambda *about: rows if about[-1] == "fig1ab" else [])
+    line = report.gaps_table(results, "laptop")[1][0]
+    assert line[:4] == ["cifar10", "resnet50", "PowerSGD", "+0.0058"]
+    assert line[4] == "+0.1000 [-0.1484, +0.3484] over 3 seeds"  # 4.3027 * 0.1 / sqrt(3)
 
 
 def test_the_headline_table_of_the_readme_says_what_the_records_say():
@@ -115,7 +130,7 @@ def test_the_reports_in_git_say_what_the_records_say():
     reports = [path for path in (ROOT / "results").glob("*/REPORT.md") if path.parent.name in ("paper", "laptop")]
     assert reports
     for path in reports:
-        for table in (report.verdict_table, report.reference_table):
+        for table in (report.verdict_table, report.reference_table, report.gaps_table):
             assert markdown(*table(ROOT / "results", path.parent.name)) in path.read_text(), path
 
 
