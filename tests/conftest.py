@@ -8,10 +8,16 @@ import torch
 
 from data import mnist
 from data.errors import DataError
+from training import build
 
 from .helpers import ROOT, write_fake_mnist
 
 torch.set_num_threads(1)  # the bits of a run depend on it, and test processes share the cores
+
+
+@pytest.fixture(autouse=True)
+def data_is_read_anew():
+    build.read_split.cache_clear()
 
 
 @pytest.fixture

@@ -19,6 +19,10 @@ from torchvision import datasets
 
 from data import cifar, synthetic
 from data.errors import DataError
+from training.build import build_data
+from training.execute import execute
+
+from .helpers import make_config
 
 ROOT = Path(os.environ.get("POWERSGD_DATA", Path(__file__).resolve().parents[1] / "downloads"))
 PUBLISHERS = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
@@ -267,6 +271,20 @@ def test_the_real_data(name, mean):
         if train:
             sums = images.view(n, 3, -1).sum(dim=(0, 2), dtype=torch.int64)
             assert (sums / (n * 1024 * 255)).tolist() == pytest.approx(mean, abs=1e-5)
+
+
+def test_the_runs_of_a_process_share_the_files_and_leave_them_as_they_are(tmp_path, monkeypatch):
+    made, reads, load = make(tmp_path / "mnist", "cifar10"), [], cifar.load
+    monkeypatch.setattr(cifar, "load", lambda *args, **kwargs: reads.append(args) or load(*args, **kwargs))
+    changes = {"dataset.name": "cifar10", "dataset.image_shape": (3, 32, 32), "dataset.augment": "crop_flip"}
+    changes |= {"dataset.mean": (0.5, 0.5, 0.5), "dataset.std": (0.25, 0.25, 0.25), "dataset.verify": False}
+    for seed in range(2):
+        assert execute(make_config(tmp_path, seed=seed, **changes)).status()["state"] == "finished"
+    assert reads == [(str(tmp_path / "mnist"), True), (str(tmp_path / "mnist"), False)]
+    train_set, test_set = build_data(make_config(tmp_path, **changes), torch.device("cpu"))
+    before = np.concatenate([made[file][0] for file in cifar.SOURCES["cifar10"].train])
+    assert np.array_equal(train_set.images.flatten(1).numpy(), before)
+    assert np.array_equal(test_set.images.flatten(1).numpy(), made["test_batch"][0])
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)], ids=str)

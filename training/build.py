@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -82,15 +83,21 @@ def _hold_out(labels: Tensor, spec: Dataset) -> tuple[Tensor, Tensor]:
         raise DataError(f"dataset.validation={spec.validation}: {error}") from None
 
 
-def _load(config: Config, train: bool):
+def _load(config: Config, train: bool) -> tuple[Tensor, Tensor]:
     spec = config.dataset
-    if spec.name == "mnist":
-        return mnist.load(config.data_dir, train)
-    if spec.name in ("cifar10", "cifar100"):
-        return cifar.load(config.data_dir, train, name=spec.name, verify=spec.verify)
+    if spec.name in ("mnist", "cifar10", "cifar100"):
+        return read_split(spec.name, config.data_dir, train, spec.verify)
     if spec.name == "synthetic":
         return synthetic.load(train, image_shape=spec.image_shape, num_classes=spec.num_classes)
     raise ConfigError(f"dataset.name={spec.name}: choose one of the options in configs/dataset/")
+
+
+@lru_cache(maxsize=2)  # verifying and unpacking takes longer than a short run; a worker of a sweep does it once
+def read_split(name: str, data_dir: str, train: bool, verify: bool) -> tuple[Tensor, Tensor]:
+    """A split of files, as its module's `load`. What it returns is shared and not to be written to."""
+    if name == "mnist":
+        return mnist.load(data_dir, train)
+    return cifar.load(data_dir, train, name=name, verify=verify)
 
 
 def build_model(config: Config) -> nn.Module:
