@@ -144,7 +144,7 @@ def trained(spec: dict, rows: list[dict]) -> tuple[str, str]:
 
     One run that reached the threshold shows that it can; that none can takes all cells and seeds enough. settings:
     columns that the rows must have; below: columns with an upper bound, itself excluded; cells: how many settings
-    there are.
+    there are; every_seed: a setting counts as trained only if all of its runs did.
     """
     chosen = [row for row in select(rows, **spec["settings"])
               if all(row[key] < bound for key, bound in spec.get("below", {}).items())]  # fmt: skip
@@ -156,7 +156,8 @@ def trained(spec: dict, rows: list[dict]) -> tuple[str, str]:
         return NOT_RUN, "no run"
     seeds = min(len(runs) for runs in reached.values())
     good = {key: sum(value >= spec["threshold"] for value in runs.values()) for key, runs in reached.items()}
-    good = {key: count for key, count in good.items() if count}
+    need = {key: len(runs) if spec.get("every_seed") else 1 for key, runs in reached.items()}
+    good = {key: count for key, count in good.items() if count >= need[key]}
     text = f"{len(good)} of {spec['cells']} settings trained, {seeds} seed{'s' if seeds != 1 else ''}"
     if good:
         several = len({label for label, _, _ in reached}) > 1
@@ -164,6 +165,8 @@ def trained(spec: dict, rows: list[dict]) -> tuple[str, str]:
                  + (f" ({count} of {len(reached[label, lr, gamma])})" if seeds > 1 else "")
                  for (label, lr, gamma), count in good.items()]  # fmt: skip
         text += f": {', '.join(names)}"
+        if spec.get("every_seed") and seeds < LEAST_SEEDS:
+            return INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}"
         return REPRODUCED if spec["expect"] == "some" else NOT_REPRODUCED, text
     if len(reached) < spec["cells"]:  # one that is missing might train
         return INCONCLUSIVE, f"{text}; {spec['cells'] - len(reached)} settings not run"

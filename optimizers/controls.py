@@ -1,7 +1,7 @@
-"""Controls for PowerSGD: is it the power, or only a larger step? SGD along g, as long as sigma(g), and normalised SGD.
+"""Controls for PowerSGD: is it the power, or only a longer step? SGD along g, as long as sigma(g), and normalised SGD.
 
-Both keep the direction of the gradient, which PowerSGD changes. Norms are over all parameters of all groups, as one
-vector, and nothing is read back to the host.
+Both keep the direction of the gradient, which PowerSGD changes: of the gradient as one vector over all parameters, or
+with `per_tensor` of each parameter tensor by itself. Nothing is read back to the host.
 """
 
 import torch
@@ -11,14 +11,18 @@ from .powersgd import powerball
 
 
 class _AlongGradient(torch.optim.Optimizer):
-    """x -= lr * length(g) * g / ||g||, where a zero gradient gives a zero step."""
+    """x -= lr * length(g) * g / ||g||, where a zero gradient gives a zero step.
 
-    def __init__(self, params, lr: float, **defaults):
+    g: the gradient of all parameters as one vector, or with `per_tensor` of one parameter tensor at a time.
+    """
+
+    def __init__(self, params, lr: float, per_tensor: bool, weight_decay: float):
         if lr < 0:
             raise ValueError(f"lr must be at least 0, not {lr}")
-        if defaults.get("weight_decay", 0) < 0:
-            raise ValueError(f"weight_decay must be at least 0, not {defaults['weight_decay']}")
-        super().__init__(params, {"lr": lr} | defaults)
+        if weight_decay < 0:
+            raise ValueError(f"weight_decay must be at least 0, not {weight_decay}")
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self.per_tensor = per_tensor
 
     def length(self, grads: list[Tensor]) -> Tensor | float:
         raise NotImplementedError
@@ -33,23 +37,29 @@ class _AlongGradient(torch.optim.Optimizer):
         held = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
         grads = [p.grad.add(p, alpha=group["weight_decay"]) for group, p in held]
         if grads:
-            norm = _norm(grads)
-            scale = torch.where(norm == 0, 0.0, self.length(grads) / norm)
+            together = None if self.per_tensor else self._scale(grads)
             for (group, p), grad in zip(held, grads, strict=True):
+                scale = self._scale([grad]) if together is None else together
                 p.sub_(grad * (group["lr"] * scale.to(grad.device, grad.dtype)))
         return loss
+
+    def _scale(self, grads: list[Tensor]) -> Tensor:
+        norm = _norm(grads)
+        return torch.where(norm == 0, 0.0, self.length(grads) / norm)
 
 
 class RescaledSGD(_AlongGradient):
     """SGD whose gradient is rescaled to the 2-norm of sigma_gamma(g): PowerSGD's length, SGD's direction.
 
+    per_tensor: each parameter tensor gets the length that PowerSGD gives this tensor, instead of one for all.
+
     Raises ValueError for arguments out of range.
     """
 
-    def __init__(self, params, lr: float, gamma: float = 0.8, weight_decay: float = 0.0):
+    def __init__(self, params, lr: float, gamma: float = 0.8, weight_decay: float = 0.0, per_tensor: bool = False):
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must be in [0, 1], not {gamma}")
-        super().__init__(params, lr, weight_decay=weight_decay)
+        super().__init__(params, lr, per_tensor, weight_decay)
         self.gamma = gamma
 
     def length(self, grads: list[Tensor]) -> Tensor:
@@ -57,10 +67,13 @@ class RescaledSGD(_AlongGradient):
 
 
 class NormalisedSGD(_AlongGradient):
-    """SGD with steps of length lr, whatever the gradient's. Raises ValueError for arguments out of range."""
+    """SGD with steps of length lr, whatever the gradient's; with `per_tensor` of length lr for each parameter tensor.
 
-    def __init__(self, params, lr: float, weight_decay: float = 0.0):
-        super().__init__(params, lr, weight_decay=weight_decay)
+    Raises ValueError for arguments out of range.
+    """
+
+    def __init__(self, params, lr: float, weight_decay: float = 0.0, per_tensor: bool = False):
+        super().__init__(params, lr, per_tensor, weight_decay)
 
     def length(self, grads: list[Tensor]) -> float:
         return 1.0

@@ -99,6 +99,20 @@ def test_the_controls_take_the_steps_that_they_name():
         torch.testing.assert_close(step, 0.1 * length * whole / whole.norm())
 
 
+def test_a_tensorwise_control_has_the_length_of_each_tensor_and_the_gradient_s_direction():
+    g = [torch.tensor([3.0, -4.0]), torch.tensor([0.0, 1e-3])]
+    for optimizer, lengths in (
+        (lambda p: RescaledSGD(p, 0.1, gamma=0.5, per_tensor=True), [powerball(x, 0.5).norm() for x in g]),
+        (lambda p: NormalisedSGD(p, 0.1, per_tensor=True), [torch.tensor(1.0)] * 2),
+    ):
+        x = [torch.nn.Parameter(torch.zeros(2)) for _ in g]
+        for parameter, gradient in zip(x, g, strict=True):
+            parameter.grad = gradient.clone()
+        optimizer(x).step()
+        for parameter, gradient, length in zip(x, g, lengths, strict=True):
+            torch.testing.assert_close(-parameter.detach(), 0.1 * length * gradient / gradient.norm())
+
+
 def test_a_control_at_gamma_1_is_sgd_and_a_zero_gradient_is_a_zero_step():
     x, y = (torch.nn.Parameter(torch.tensor([1.0, 2.0])) for _ in range(2))
     ours, theirs = RescaledSGD([x], 0.1, gamma=1.0, weight_decay=0.5), torch.optim.SGD([y], 0.1, weight_decay=0.5)
