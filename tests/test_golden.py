@@ -1,0 +1,75 @@
+"""What may never change: the names of the runs in git's archive, and the numbers that two small runs compute."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from sweeps.plan import Experiment
+from training import cli
+from training.config import identity
+from training.execute import execute
+
+from .helpers import ROOT, TIMES, composed
+
+GOLDEN = Path(__file__).with_name("golden")
+ARCHIVES = sorted((ROOT / "results").glob("*/archive/*-runs.csv"))
+IDS = yaml.safe_load((GOLDEN / "ids.yaml").read_text())
+TRAJECTORIES = json.loads((GOLDEN / "trajectories.json").read_text())
+MLP = {"epochs": 3, "optimizer.gamma": 0.6, "optimizer.lr": 0.01, "dataset.subset": 210}
+CNN = MLP | {"dataset.augment": "crop_flip", "optimizer.weight_decay": 5e-4}
+SMALL = ["dataset=synthetic", "optimizer=powersgdm", "wandb.mode=disabled", "device=cpu", "batch_size=32"]
+RUNS = {
+    "mlp": [*SMALL, "model=mlp", "model.depth=3", "model.width=16"],
+    "cnn-step": [*SMALL, "model=resnet50", "model.blocks=[1,1,1,1]", "model.width=4", "schedule=step",
+                 "schedule.milestones=[1,2]"],
+    "cnn-restarts": [*SMALL, "model=resnet50", "model.blocks=[1,1,1,1]", "model.width=4", "schedule=warm_restarts",
+                     "schedule.first=1", "schedule.longer=2"],
+}  # fmt: skip
+
+
+def archived(path: Path) -> set[str]:
+    with open(path, newline="") as file:
+        return {row["run"] for row in csv.DictReader(file) if row["state"] != "missing"}
+
+
+@pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_every_run_in_the_archive_is_what_its_experiment_composes_today(path, tmp_path):
+    given = [f"experiment={path.stem.removesuffix('-runs')}", f"tier={path.parts[-3]}", "archive=true"]
+    given += [f"results={ROOT / 'results'}", f"runs={tmp_path}"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", given, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        planned = {job.run.id for job in Experiment(config, given).plan().jobs}
+    assert archived(path) and not archived(path) - planned
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_a_name_spelled_out_is_that_of_its_config(name):
+    assert identity(IDS[name]["config"]) == name
+    assert identity(cli.plain(composed(*IDS[name]["overrides"]))) == name
+
+
+def trajectory(name: str, folder: Path) -> list[dict]:
+    """The rows of a run of 3 epochs on 210 made-up images in batches of 32, so the last batch is smaller."""
+    changes = (MLP if name == "mlp" else CNN) | {
+        "results": str(folder),
+        "runs": str(folder / "runs"),
+        "progress": False,
+    }
+    overrides = [*RUNS[name], *(f"{key}={value}" for key, value in changes.items())]
+    run = execute(cli.typed(composed(*overrides)))
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in run.rows()]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_small_run_computes_the_committed_numbers(name, tmp_path):
+    """To a relative 1e-4: processors differ in the last bits, and a changed rule by far more."""
+    rows = trajectory(name, tmp_path)
+    assert [list(row) for row in rows] == [list(row) for row in TRAJECTORIES[name]]
+    for row, golden in zip(rows, TRAJECTORIES[name], strict=True):
+        assert row == pytest.approx(golden, rel=1e-4, nan_ok=False)
