@@ -75,12 +75,12 @@ smoke: $(READY)  ## everything at the smoke tier, end to end (minutes); shows th
 
 claims: TIER ?= laptop
 claims: $(READY)  ## every claim of the paper with its verdict and evidence at a tier
-	@$(PY) -m figures.claims --tier $(TIER)
+	@$(PY) -m analysis.claims --tier $(TIER)
 
 report: TIER ?= laptop
 report: $(READY)  ## one page for a tier: claims, figures, provenance, what was not run
 	@$(PY) sweep.py plan=true archive=true tier=$(TIER) launcher=local $(ARGS) > /dev/null
-	@$(PY) -m figures.report --tier $(TIER)
+	@$(PY) -m report --tier $(TIER)
 
 all: tables figures theory claims report  ## all tables and figures, the theorems, the verdicts, the report
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 
-from training import cli
-from training.config import ConfigError
+from runs import cli
+from runs.schema import ConfigError
 
 cli.register()
 
@@ -16,8 +16,8 @@ cli.register()
 @hydra.main(config_path="configs", config_name="train", version_base="1.3")
 @cli.task
 def main(config) -> None:
+    from runs.merge import merge
     from sweeps import cost, show
-    from sweeps.merge import merge
     from sweeps.plan import Experiment
 
     asked = [name for name in ("plan", "status", "calibrate", "merge") if config[name]]

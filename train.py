@@ -2,7 +2,7 @@
 
 import hydra
 
-from training import cli
+from runs import cli
 
 cli.register()
 
@@ -21,9 +21,9 @@ def main(config) -> float:
 
     from tqdm import tqdm
 
+    from runs.run import Run
     from training.distributed import World
     from training.execute import execute
-    from training.run import Run
 
     main_process = World.from_environment().main
     hidden = None if settings.progress and main_process else True  # None: shown on a terminal only

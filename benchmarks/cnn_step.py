@@ -19,7 +19,7 @@ from benchmarks import timing
 from data import synthetic
 from data.augment import crop_flip, draw_crop_flip
 from data.tensors import TensorDataset
-from training import config as schema
+from runs import schema
 from training.build import build_model
 from training.trainer import Trainer
 

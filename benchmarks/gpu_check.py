@@ -24,7 +24,7 @@ from data import mnist, synthetic  # noqa: E402
 from data.errors import DataError  # noqa: E402
 from data.tensors import TensorDataset  # noqa: E402
 from optimizers import PowerSGD  # noqa: E402
-from training import config as schema  # noqa: E402
+from runs import schema  # noqa: E402
 from training.build import build_model  # noqa: E402
 from training.device import configure  # noqa: E402
 from training.trainer import Trainer  # noqa: E402

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import timing
 from data import mnist
 from models.mlp import MLP
-from training import config as schema
+from runs import schema
 from training.build import build_data
 from training.trainer import Trainer
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import timing
-from training.run import Run
+from runs.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = 24
@@ -69,11 +69,11 @@ def finish_all(arguments: list[str], first: Run) -> None:
 import hydra, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from training import cli
+from runs import cli
 cli.register()
 @hydra.main(config_path={str(ROOT / "configs")!r}, config_name="train", version_base="1.3")
 def main(config):
-    from training.run import Run
+    from runs.run import Run
     base = cli.plain(config)
     contents = {{name: Path({str(first.folder)!r}, name).read_bytes() for name in ("metrics.csv", "status.json")}}
     for seed in range({SEEDS}):

@@ -1,2 +1,2 @@
-class DataError(Exception):
+class DataError(OSError):
     """A data set is missing or damaged; the message says what to do."""

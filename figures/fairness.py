@@ -8,11 +8,12 @@ replacement from the grid, says what each reaches at an equal budget. Refinement
 
 from collections import Counter
 
-from . import style
+from analysis import style
+from analysis.records import collect, command, grid_scores, options
+from analysis.statistics import expected_best
+from analysis.tables import markdown
+
 from .fig1 import NAMES, PANELS
-from .records import collect, command, grid_scores, options
-from .statistics import expected_best
-from .tables import markdown
 
 HEADER = ["optimizer", "settings of the grid", "best of the grid", "of them, tried", "expected best of those",
           "settings of the refinement"]  # fmt: skip

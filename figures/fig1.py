@@ -9,10 +9,10 @@ from pathlib import Path
 
 import yaml
 
-from . import style
-from .records import NoRecords, best, by_seed, collect, command, options
-from .statistics import mean_interval
-from .tables import interval, markdown
+from analysis import style
+from analysis.records import NoRecords, best, by_seed, collect, command, options
+from analysis.statistics import mean_interval
+from analysis.tables import interval, markdown
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "paper_reference.yaml"
 PANELS = {"ab": "ResNet-50 on CIFAR-10", "cd": "DenseNet-121 on CIFAR-10", "ef": "WRN-26-10 on CIFAR-100",

@@ -8,9 +8,9 @@ over the steps of each epoch: as the optimizer steps with it, so after the Power
 
 import json
 
-from . import style
-from .claims import as_markdown, judge
-from .records import by_seed, collect, command, options
+from analysis import style
+from analysis.claims.judge import as_markdown, judge
+from analysis.records import by_seed, collect, command, options
 
 LABELS = {"sgd": "SGD", "powersgd": "PowerSGD"}
 PAPER_LINES = ((0.1124, "paper, SGD: 11.24 %"), (0.9891, "paper, PowerSGD: 98.91 %"))

@@ -3,8 +3,8 @@
 python -m figures.fig2_caption [--tier paper] [--results results] [--redraw]
 """
 
-from .records import collect, command, options
-from .tables import markdown
+from analysis.records import collect, command, options
+from analysis.tables import markdown
 
 
 def main() -> None:

@@ -6,10 +6,9 @@ python -m figures.fig3 [--results results]
 import numpy as np
 import torch
 
+from analysis import style
+from analysis.records import command, options, write_table
 from optimizers import powerball
-
-from . import style
-from .records import command, options, write_table
 
 GAMMAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SIZES = np.logspace(-6, 1, 141)

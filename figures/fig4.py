@@ -6,10 +6,10 @@ within 25 reaches 0.90.
     python -m figures.fig4 [--tier paper] [--results results] [--redraw]
 """
 
-from . import style
-from .claims import as_markdown, judge
-from .records import collect, command, options, select, write_table
-from .tables import markdown
+from analysis import style
+from analysis.claims.judge import as_markdown, judge
+from analysis.records import collect, command, options, select, write_table
+from analysis.tables import markdown
 
 SUCCESS = 0.90  # of fig4.yaml, whose runs end there
 

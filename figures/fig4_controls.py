@@ -3,10 +3,11 @@
 python -m figures.fig4_controls [--tier paper] [--results results] [--redraw]
 """
 
-from . import style
-from .claims import as_markdown, judge
+from analysis import style
+from analysis.claims.judge import as_markdown, judge
+from analysis.records import collect, command, options
+
 from .fig4 import draw, outcomes, summary
-from .records import collect, command, options
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ The ratio of the 2-norms of sigma(g) and g of each layer's weights, averaged ove
 
 from statistics import mean
 
-from . import style
-from .records import collect, command, options, select
-from .tables import markdown
+from analysis import style
+from analysis.records import collect, command, options, select
+from analysis.tables import markdown
 
 
 def main() -> None:

@@ -3,9 +3,10 @@
 python -m figures.fig4_small_lr [--tier paper] [--results results] [--redraw]
 """
 
+from analysis.records import collect, command, options
+from analysis.tables import markdown
+
 from .fig4 import outcomes, summary
-from .records import collect, command, options
-from .tables import markdown
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ python -m figures.fig5 [--tier laptop] [--results results] [--redraw]
 
 from statistics import mean
 
-from . import style
-from .records import best, collect, command, options, select, write_table
+from analysis import style
+from analysis.records import best, collect, command, options, select, write_table
 
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
 

@@ -3,8 +3,9 @@
 python -m figures.fig5_controls [--tier laptop] [--results results] [--redraw]
 """
 
+from analysis.records import command
+
 from .fig5 import main
-from .records import command
 
 if __name__ == "__main__":
     command(lambda: main("fig5_controls", __doc__))

@@ -8,8 +8,8 @@ from statistics import mean
 
 import numpy as np
 
-from . import style
-from .records import best, by_seed, collect, command, options, select, write_table
+from analysis import style
+from analysis.records import best, by_seed, collect, command, options, select, write_table
 
 GUESSING = math.log(10)  # the loss of equal probabilities for ten classes
 

@@ -5,10 +5,10 @@
 Restarts leave a 160-epoch run ten epochs into a hot cycle, so best and last epoch are both in the table.
 """
 
-from . import style
-from .records import NoRecords, best, by_seed, collect, command, options
-from .statistics import mean_interval
-from .tables import interval, markdown
+from analysis import style
+from analysis.records import NoRecords, best, by_seed, collect, command, options
+from analysis.statistics import mean_interval
+from analysis.tables import interval, markdown
 
 PAPER_LINES = ((0.9412, "paper, PowerSGD: 94.12 %"), (0.9464, "paper, PowerSGDR: 94.64 %"))
 NAMES = {"sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSGD", "powersgdr": "PowerSGDR"}

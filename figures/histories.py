@@ -9,9 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from training.run import Run
-
-from .records import write_table
+from analysis.records import write_table
+from runs.run import Run
 
 METRICS = (
     "epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "grad_norm1", "powered_norm1", "seconds",

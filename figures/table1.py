@@ -10,9 +10,8 @@ import sys
 
 import torch
 
+from analysis.tables import write
 from optimizers import PowerSGD, powerball
-
-from .tables import write
 
 LR, BETA, GAMMA = 0.1, 0.9, 0.4
 ALPHA, BETA1, BETA2, EPS = 0.99, 0.9, 0.999, 1e-8  # torch's defaults for RMSprop and Adam

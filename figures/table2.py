@@ -5,9 +5,8 @@ python -m figures.table2
 
 import yaml
 
+from analysis.tables import ROOT, write
 from models.size import size
-
-from .tables import ROOT, write
 
 KINDS = {
     "fig1ab": "convergence and generalization",

@@ -7,9 +7,8 @@ from itertools import groupby
 
 import torch
 
+from analysis.tables import write
 from models import MODELS
-
-from .tables import write
 
 DEPTHS = (12, 13, 14, 15)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data import SIZES
-from training.run import write_atomically
+from runs.run import write_atomically
 
 # Arithmetic alone, where nothing was measured: FLOP/s of a CPU thread (measured with a bottleneck ResNet), and of an
 # H100-class GPU in float32 at batch 128 (assumed, never measured here).
@@ -122,7 +122,7 @@ def _time_steps(job) -> dict:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict
 
-    from training import cli
+    from runs import cli
     from training.device import choose_device, configure
     from training.trainer import Trainer
 

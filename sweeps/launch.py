@@ -20,10 +20,10 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from data.errors import DataError
-from training import cli
-from training.config import ConfigError
-from training.interrupt import Interrupted, StopRequest
-from training.run import ENDED, Run, RunBusy, now
+from runs import cli
+from runs.interrupt import Interrupted, StopRequest
+from runs.run import ENDED, Run, RunBusy, now
+from runs.schema import ConfigError
 
 from . import slurm
 from .plan import Job

@@ -14,7 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from models.size import size
-from training import cli
+from runs import cli
 from training.trainer import Trainer
 
 from .plan import grid_entries

@@ -15,9 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from data import SIZES
-from training import archive, cli
-from training.config import OPERATIONAL, ConfigError, validate
-from training.run import ENDED, Run, write_atomically
+from runs import archive, cli
+from runs.run import ENDED, Run, write_atomically
+from runs.schema import OPERATIONAL, ConfigError, validate
 
 from . import protocol
 

@@ -16,9 +16,9 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from tqdm import tqdm
 
-from training import cli
-from training.config import ConfigError
-from training.interrupt import StopRequest
+from runs import cli
+from runs.interrupt import StopRequest
+from runs.schema import ConfigError
 
 POLL_SECONDS = 5.0  # all users of a cluster share its controller
 OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}

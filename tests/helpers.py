@@ -17,10 +17,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from data import mnist
-from training import checkpoint, cli, interrupt
-from training import config as schema
+from runs import cli, interrupt, schema
+from runs.run import Run
+from training import checkpoint
 from training.execute import execute
-from training.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMES = {"seconds", "images_per_second"}  # the only columns that may differ between equal runs

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from figures.records import NoRecords, collect
-from training import archive
+from analysis.records import NoRecords, collect
+from runs import archive
 from training.execute import execute
 
 from .helpers import make_config, run_of

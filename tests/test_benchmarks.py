@@ -4,7 +4,7 @@ import torch
 
 from benchmarks import cnn_step, mnist_epoch
 from data import synthetic
-from training import config as schema
+from runs import schema
 
 
 def test_the_suite_s_epoch_of_the_mnist_benchmark_runs(real_mnist, monkeypatch):

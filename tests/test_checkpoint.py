@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from runs.run import Run, RunError
 from training import checkpoint
-from training.run import Run, RunError
 
 from .helpers import assert_same
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.config import batch_statistics
-from training.run import Run
+from runs.run import Run
+from runs.schema import batch_statistics
 
 from .helpers import ROOT, assert_same, clean_environment, outcome
 
@@ -20,7 +20,7 @@ STEP = """
 import sys, torch
 from torch import nn
 from training import trainer as module
-from training import config as schema
+from runs import schema
 from training.distributed import World
 
 class Small(nn.Module):

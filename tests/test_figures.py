@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import yaml
 
-from figures import claims, entry_claims, grid_claims
-from figures.claims import judge
-from figures.records import NoRecords, by_seed, collect, read_table, write_table
-from figures.statistics import curve_interval, mean_interval, t_interval
-from figures.verdicts import combined, within
+from analysis.claims import entries as entry_claims
+from analysis.claims import grids as grid_claims
+from analysis.claims import judge as claims
+from analysis.claims.judge import judge
+from analysis.records import NoRecords, by_seed, collect, read_table, write_table
+from analysis.statistics import curve_interval, mean_interval, t_interval
+from analysis.verdicts import combined, within
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,9 +9,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
+from runs import cli
+from runs.schema import identity
 from sweeps.plan import Experiment
-from training import cli
-from training.config import identity
 from training.execute import execute
 
 from .helpers import ROOT, TIMES, composed

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from figures import grid_claims
+from analysis.claims import grids as grid_claims
 
 SPEC = {"settings": {"model": "resnet50"}, "column": "test_acc", "best": "max", "lr": [0.1, 0.01]}
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from training import cli
-from training.run import Run
+from runs import cli
+from runs.run import Run
 
 from .helpers import ROOT, clean_environment, composed
 
@@ -149,7 +149,7 @@ def test_two_sweeps_share_the_runs(begin, tmp_path):
 def test_a_run_of_another_process_is_waited_for_and_taken_over_if_that_dies(begin, tmp_path):
     settings = ["experiment=fig2", "tier=smoke", f"results={tmp_path}", "epochs=5", "seed=0"]
     victim = Run.of(cli.plain(composed(*settings, "optimizer=sgd", "optimizer.lr=0.1")))
-    hold = f"from training.run import Run; lock = Run({str(victim.folder)!r}).locked(); print(1, flush=True)"
+    hold = f"from runs.run import Run; lock = Run({str(victim.folder)!r}).locked(); print(1, flush=True)"
     environment = clean_environment(tmp_path)
     with subprocess.Popen(
         [sys.executable, "-c", f"{hold}; input()"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training import cli
+from runs import cli
+from runs.schema import ConfigError
 from training.build import build_data, build_optimizer
-from training.config import ConfigError
 from training.execute import execute
 from training.trainer import Trainer
 

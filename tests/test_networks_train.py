@@ -14,9 +14,9 @@ import torch
 from benchmarks import gpu_check
 from data import cifar
 from data.errors import DataError
-from training import cli
+from runs import cli
+from runs.run import Run
 from training.execute import execute
-from training.run import Run
 from training.trainer import Trainer
 
 from .helpers import ROOT, assert_same, clean_environment, composed, outcome

@@ -10,8 +10,8 @@ import torch
 
 from optimizers import powerball
 from optimizers.controls import NormalisedSGD, RescaledSGD
+from runs.schema import ConfigError, identity
 from training.build import build_optimizer, load_class
-from training.config import ConfigError, identity
 from training.execute import execute
 
 from .helpers import assert_same, make_config, outcome, run_of

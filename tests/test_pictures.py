@@ -5,9 +5,10 @@ import math
 
 import pytest
 
-from figures import fairness, fig1, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7, style
-from figures.records import entries, grid_scores
-from figures.statistics import expected_best
+from analysis import style
+from analysis.records import entries, grid_scores
+from analysis.statistics import expected_best
+from figures import fairness, fig1, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7
 
 PROVENANCE = {"experiment": "fig1ab", "tier": "laptop", "seeds": [0, 1], "runs": 4, "shown": 3, "changes": [],
               "missing": ["sgdm, lr 1, seed 0"], "environments": [{"commit": "a"}, {"commit": "b"}]}  # fmt: skip

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from training import archive
-from training.run import Run
+from runs import archive
+from runs.run import Run
 
 from .helpers import assert_same, outcome
 

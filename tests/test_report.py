@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from figures import claims, report
-from figures.tables import markdown
+from analysis.claims import judge as claims
+from analysis.tables import markdown
+from report import page as report
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from data.tensors import TensorDataset
-from training import checkpoint, cli
+from runs import cli
+from runs.interrupt import Interrupted
+from runs.run import Run
+from training import checkpoint
 from training.execute import execute
-from training.interrupt import Interrupted
-from training.run import Run
 from training.trainer import Trainer
 
 from .helpers import ROOT, assert_same, clean_environment, composed, make_config, outcome, run_of

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from training import cli
-from training import config as schema
-from training.config import OPERATIONAL, identity, run_name
-from training.run import Run, RunBusy, write_atomically
+from runs import cli, schema
+from runs.run import Run, RunBusy, write_atomically
+from runs.schema import OPERATIONAL, identity, run_name
 
 from .helpers import OPTIMIZERS, ROOT, clean_environment, composed, make_config
 
@@ -309,7 +308,7 @@ def test_leftovers_of_a_kill_are_swept_at_the_next_start(run):
 
 # One writer
 
-HOLD = "from training.run import Run; lock = Run({!r}).locked(); print('held', flush=True); input()"
+HOLD = "from runs.run import Run; lock = Run({!r}).locked(); print('held', flush=True); input()"
 
 
 @pytest.fixture
@@ -492,7 +491,7 @@ def test_a_run_needs_neither_hydra_nor_wandb_and_is_named_alike_in_every_process
         for name in ("hydra", "omegaconf", "wandb"):
             sys.modules[name] = None  # importing it raises ImportError
         from data import mnist
-        from training.config import *
+        from runs.schema import *
         from training.execute import execute
         mnist.FILES.clear()
         run = execute({config!r})

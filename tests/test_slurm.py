@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from training.run import Run
+from runs.run import Run
 
 from .helpers import TIMES
 from .test_launch import begin, finished, in_training, owner, runs, wait_for  # noqa: F401

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.run import Run
+from runs.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,7 +35,7 @@ def test_figure_2_asks_for_four_settings_and_five_seeds(tmp_path):
     code = """
 import json, sys, hydra
 sys.path.insert(0, '.')
-from training import cli
+from runs import cli
 cli.register()
 @hydra.main(config_path='configs', config_name='train', version_base='1.3')
 def main(config):

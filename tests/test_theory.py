@@ -14,10 +14,10 @@ from torch import nn
 from data.tensors import generator
 from optimizers import powerball
 from optimizers.theorem import TheoremPowerSGD
+from runs.schema import ConfigError
 from theory import bounds, experiment, mnist, oracle, problems, remarks, tables, verdicts
 from theory.iteration import iterate, squared_norm
 from theory.settings import Mnist, Realised, Steps, Theory, Thresholds, validate
-from training.config import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 F64 = torch.float64

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import ConfigError
+from runs.schema import ConfigError
 from training.execute import execute
 from training.tracking import chosen_mode
 

@@ -13,12 +13,13 @@ from data.augment import centre_view
 from data.errors import DataError
 from data.imagenet import decode
 from data.tensors import balanced_subset, generator, hold_out
-from training import checkpoint, cli
+from runs import cli
+from runs.interrupt import Interrupted
+from runs.run import Run
+from runs.schema import ConfigError, identity
+from training import checkpoint
 from training.build import build_data, build_splits
-from training.config import ConfigError, identity
 from training.execute import execute
-from training.interrupt import Interrupted
-from training.run import Run
 from training.trainer import Trainer
 
 from .helpers import TEST_IMAGES, TRAIN_IMAGES, assert_same, composed, make_config, outcome, run_of

@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from training import cli
+from runs import cli
 
 from .settings import Theory, validate
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from figures import style
+from analysis import style
 
 from .bounds import THEOREMS, ones_norm
 from .tables import select

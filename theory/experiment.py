@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from analysis.statistics import mean_interval
 from data.tensors import generator
-from figures.statistics import mean_interval
 
 from . import bounds, oracle, problems
 from .iteration import iterate

@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from analysis.statistics import mean_interval
 from data.tensors import generator
-from figures.statistics import mean_interval
 
 from . import bounds, oracle
 from .experiment import make_problem, natural_sigma, slope

@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 from statistics import median
 
-from figures import style
-from training.config import ConfigError
+from analysis import style
+from runs.schema import ConfigError
 
 from . import draw, tables, verdicts
 from .bounds import THEOREMS, ones_norm

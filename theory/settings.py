@@ -4,7 +4,7 @@ import math
 import os
 from dataclasses import dataclass
 
-from training.config import ConfigError
+from runs.schema import ConfigError
 
 from .names import ORACLES, PROBLEMS
 

@@ -7,8 +7,8 @@ import math
 
 import torch
 
+from analysis.statistics import mean_interval
 from data.tensors import generator
-from figures.statistics import mean_interval
 from optimizers import powerball
 
 from . import oracle

@@ -4,8 +4,8 @@ import csv
 import io
 from pathlib import Path
 
-from training.config import ConfigError
-from training.run import write_atomically
+from runs.run import write_atomically
+from runs.schema import ConfigError
 
 
 def write(path: Path, rows: list[dict]) -> None:

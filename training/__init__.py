@@ -1,1 +1,1 @@
-"""One run: its config, its training loop and what it leaves on disk."""
+"""Training of one run: its data, model, optimizer, loop and devices."""

@@ -16,8 +16,8 @@ from data.imagenet import ImageFolderDataset
 from data.tensors import TensorDataset, balanced_subset, hold_out
 from models import MODELS
 from optimizers import PowerSGD
+from runs.schema import Config, ConfigError, Dataset, OtherOptimizer
 
-from .config import Config, ConfigError, Dataset, OtherOptimizer
 from .distributed import World
 
 ROOT = Path(__file__).resolve().parent.parent

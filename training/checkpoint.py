@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .run import Run, RunError, sync_folder, write_atomically
+from runs.run import Run, RunError, sync_folder, write_atomically
 
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 DIGEST_BYTES = 32

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .config import Config, ConfigError
+from runs.schema import Config, ConfigError
+
 from .distributed import World
 
 

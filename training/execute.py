@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from data.errors import DataError
+from runs.interrupt import Interrupted
+from runs.run import Run, RunError
+from runs.schema import Config, ConfigError
 
 from . import tracking
-from .config import Config, ConfigError
 from .distributed import World
-from .interrupt import Interrupted
 from .loop import train
-from .run import Run, RunError
 
 
 def execute(config: Config, on_epoch: Callable[[dict], None] | None = None) -> Run:

@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 
+from runs.interrupt import StopRequest
+from runs.run import Run
+from runs.schema import Config
+
 from . import checkpoint
 from .build import build_splits
-from .config import Config
 from .device import choose_device, configure, environment
 from .distributed import World
-from .interrupt import StopRequest
-from .run import Run
 from .trainer import Trainer
 
 AGREE_STEPS = 50  # how often several processes ask each other whether to stop or save

@@ -3,8 +3,9 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from runs.schema import Config
+
 from .build import build_model
-from .config import Config
 
 
 def summary(config: Config) -> str:

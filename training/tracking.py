@@ -11,8 +11,8 @@ import socket
 from dataclasses import asdict
 from urllib.parse import urlsplit
 
-from .config import Config
-from .run import Run
+from runs.run import Run
+from runs.schema import Config
 
 PROBE_SECONDS = 3
 INIT_SECONDS = 15

@@ -12,9 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 from data.tensors import derived_seed
 from models.mlp import MLP
 from optimizers import powerball
+from runs.schema import Config, ConfigError
 
 from .build import build_model, build_optimizer, build_schedule
-from .config import Config, ConfigError
 from .device import first_weight
 from .distributed import World
 

@@ -24,14 +24,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from data.errors import DataError
+from runs import schema
+from runs.interrupt import Interrupted
+from runs.run import RunError
+from runs.schema import Config, ConfigError, batch_statistics, validate
 
-from . import config as schema
-from .config import Config, ConfigError, batch_statistics, validate
-from .interrupt import Interrupted
-from .run import RunError
-
-ERRORS = (ConfigError, DataError, RunError, HydraException, OmegaConfBaseException, OSError)
+ERRORS = (ConfigError, RunError, HydraException, OmegaConfBaseException, OSError)
 NOISE = ("full_key:", "object_type=", "reference_type=", "To append to your config")
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = {

@@ -3,7 +3,7 @@
 import math
 from statistics import mean
 
-from .statistics import t_interval
+from analysis.statistics import t_interval
 
 LEAST_SEEDS = 3
 REPRODUCED, NOT_REPRODUCED, MIXED = "reproduced", "not reproduced", "mixed"

@@ -6,8 +6,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from training.archive import MISSING, export, load, write_table
-from training.archive import read_table as read
+from runs.archive import MISSING, export, load, write_table
+from runs.archive import read_table as read
 
 __all__ = ["NoRecords", "best", "by_seed", "collect", "command", "grid_scores", "options", "read_table", "select",
            "write_table"]  # fmt: skip

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from training.config import ConfigError, identity
-from training.run import Run, RunBusy
+from runs.run import Run, RunBusy
+from runs.schema import ConfigError, identity
 
 
 def merge(source: Path, runs: Path) -> list[str]:

@@ -9,7 +9,7 @@ import io
 import json
 from pathlib import Path
 
-from .run import Run, write_atomically
+from runs.run import Run, write_atomically
 
 WORDS = {
     "run", "label", "stage", "dataset", "model", "init", "optimizer", "schedule", "state", "reason", "setting",

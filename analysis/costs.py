@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from training.archive import MISSING, load
+from runs.archive import MISSING, load
 
 
 def read(results: Path, tier: str) -> dict[str, dict]:

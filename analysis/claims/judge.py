@@ -1,6 +1,6 @@
 """Verdicts on the paper's claims: each test of claims.yaml against the tidy table of its experiment.
 
-    python -m figures.claims [--tier laptop] [--results results]
+    python -m analysis.claims [--tier laptop] [--results results]
 
 The table of all claims at a tier, from the archive, with the theorems' verdicts. Exit status 0 whatever they are.
 """
@@ -14,14 +14,15 @@ from pathlib import Path
 import torch
 import yaml
 
+from analysis import costs
+from analysis.claims import entries as entry_claims
+from analysis.claims import grids as grid_claims
+from analysis.records import NoRecords, by_seed, options, read_table, select
+from analysis.statistics import mean_interval
+from analysis.tables import markdown
+from analysis.verdicts import INCONCLUSIVE, LEAST_SEEDS, NOT_REPRODUCED, NOT_RUN, NOT_TESTABLE, REPRODUCED
 from optimizers import PowerSGD
-from training.archive import load
-
-from . import costs, entry_claims, grid_claims
-from .records import NoRecords, by_seed, command, options, read_table, select
-from .statistics import mean_interval
-from .tables import markdown
-from .verdicts import INCONCLUSIVE, LEAST_SEEDS, NOT_REPRODUCED, NOT_RUN, NOT_TESTABLE, REPRODUCED
+from runs.archive import load
 
 HEADER = ["claim", "section", "verdict", "evidence"]
 CLAIMS = Path(__file__).with_name("claims.yaml")
@@ -206,7 +207,3 @@ TESTS |= entry_claims.TESTS | grid_claims.TESTS
 def as_markdown(verdicts: list[Verdict], tier: str) -> str:
     lines = [[v.claim, v.section, f"**{v.verdict}**", v.evidence] for v in verdicts]
     return markdown([*HEADER[:2], f"verdict (tier {tier})", HEADER[3]], lines)
-
-
-if __name__ == "__main__":
-    command(main)

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from training.run import write_atomically
-
-from .statistics import mean_interval
+from analysis.statistics import mean_interval
+from runs.run import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}

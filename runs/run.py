@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .config import run_name
+from runs.schema import run_name
 
 ENDED = ("finished", "diverged")  # nothing more to do; a failed run is tried again when asked for
 

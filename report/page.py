@@ -1,6 +1,6 @@
 """One page for a tier: every claim with its verdict, every figure, the paper's numbers beside ours, where all is from.
 
-    python -m figures.report [--tier laptop] [--results results]
+    python -m report [--tier laptop] [--results results]
 
 Writes report.html, which works from a file without a network, and REPORT.md for reading on the web. Reads what the
 figures have written, trains and draws nothing.
@@ -13,11 +13,13 @@ from pathlib import Path
 
 import yaml
 
-from . import claims, costs, fairness
-from .fig1 import NAMES, PANELS, REFERENCE, stated
-from .records import NoRecords, best, by_seed, collect, command, options, read_table, select
-from .tables import interval, markdown
-from .verdicts import NOT_RUN, within
+from analysis import costs
+from analysis.claims import judge as claims
+from analysis.records import NoRecords, best, by_seed, collect, options, read_table, select
+from analysis.tables import interval, markdown
+from analysis.verdicts import NOT_RUN, within
+from figures import fairness
+from figures.fig1 import NAMES, PANELS, REFERENCE, stated
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -227,7 +229,7 @@ def caption(name: str) -> str:
     """Of a picture: the first line of the module that draws it."""
     module = name.replace("figure", "fig", 1).split("-")[0]
     module = "fig1" if module.startswith("fig1") else module  # figure1a ... figure1j
-    path = Path(__file__).with_name(f"{module}.py")
+    path = Path(__file__).parent.parent / "figures" / f"{module}.py"
     first = path.read_text().splitlines()[0].strip('"') if path.exists() else THEORY.get(name, "")
     return f"{name}. {first}"
 
@@ -244,7 +246,3 @@ def markdown_page(tier: str, sections: list[tuple[str, Table]], pictures: list[P
 
 def _relative(path: Path, folder: Path) -> str:
     return path.name if path.parent == folder else f"../{path.relative_to(folder.parent)}"
-
-
-if __name__ == "__main__":
-    command(main)

@@ -8,9 +8,9 @@ import itertools
 import math
 from typing import NamedTuple
 
-from .records import by_seed, grid_scores, select
-from .statistics import expected_best
-from .verdicts import NOT_RUN, combined, within
+from analysis.records import by_seed, grid_scores, select
+from analysis.statistics import expected_best
+from analysis.verdicts import NOT_RUN, combined, within
 
 
 def difference(spec: dict, rows: list[dict]) -> tuple[str, str]:

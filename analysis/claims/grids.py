@@ -10,8 +10,8 @@ from statistics import mean
 
 import numpy as np
 
-from .records import select
-from .verdicts import INCONCLUSIVE, MIXED, NOT_REPRODUCED, NOT_RUN, REPRODUCED, combined, within
+from analysis.records import select
+from analysis.verdicts import INCONCLUSIVE, MIXED, NOT_REPRODUCED, NOT_RUN, REPRODUCED, combined, within
 
 Grid = dict[tuple[float, float], dict[int, float]]  # by (lr, gamma): the best value of each seed
 

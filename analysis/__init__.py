@@ -1,0 +1,1 @@
+"""What the numbers say: tidy tables, statistics, verdicts, and how pictures and tables look."""

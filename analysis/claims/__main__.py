@@ -1,0 +1,7 @@
+"""`python -m analysis.claims`."""
+
+from analysis.records import command
+
+from .judge import main
+
+command(main)

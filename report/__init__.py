@@ -1,0 +1,1 @@
+"""The page of results: claims, figures, and where the numbers come from."""
