@@ -25,14 +25,8 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
         initialise(self, init)
 
-    def forward(self, x: Tensor, active: list[Tensor] | None = None) -> Tensor:
-        """Logits; `active`, if given, receives per hidden layer which units fire for some image: bool [width].
-
-        A unit that fires for no image of the data set is dead: no gradient reaches its weights.
-        """
+    def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
         for layer in self.layers[:-1]:
             x = torch.relu(layer(x))
-            if active is not None:
-                active.append((x > 0).any(dim=0))
         return self.layers[-1](x)

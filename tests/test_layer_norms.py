@@ -29,7 +29,7 @@ def norms_of(grad: torch.Tensor, gamma: float) -> tuple[float, float]:
 def row_of(trainer: Trainer) -> dict:
     trainer.seconds = 1.0
     test_set = build_data(trainer.config, CPU)[1]
-    return trainer.end_epoch(trainer.sums.tolist(), trainer.evaluate(test_set))
+    return trainer.end_epoch(trainer.sums, trainer.evaluate(test_set))
 
 
 def batch(config) -> tuple[torch.Tensor, torch.Tensor]:

@@ -131,7 +131,7 @@ def dead_units(tmp_path):
     def count(model: MLP, dataset: TensorDataset) -> list[int]:
         evaluating = Trainer(make_config(tmp_path, "sgd"), CPU, len(dataset))
         evaluating.model = model
-        return evaluating.evaluate(dataset).dead_units
+        return list(evaluating.evaluate(dataset).dead_units.values())
 
     return count
 
@@ -151,6 +151,16 @@ def test_one_image_in_the_last_batch_brings_a_unit_to_life(dead_units):
     assert dead_units(model, pixels(*many)) == [2, 1]
     assert dead_units(model, pixels(*many, 200)) == [1, 1]
     assert dead_units(model, pixels(255, *many)) == [0, 1]
+
+
+def test_counting_them_leaves_nothing_behind(tmp_path, monkeypatch):
+    evaluating, dataset = Trainer(make_config(tmp_path, "sgd"), CPU, 1), pixels(0)
+    evaluating.model = hand_made((1, 0))
+    evaluating.evaluate(dataset)
+    monkeypatch.setattr(dataset, "batches", lambda size: [(torch.zeros(1, 7), torch.zeros(1))])
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        evaluating.evaluate(dataset)
+    assert not any(layer._forward_hooks for layer in evaluating.model.layers)
 
 
 # Endings

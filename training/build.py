@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, MultiStepLR
 
 from data import cifar, mnist, synthetic
@@ -114,6 +115,23 @@ def build_model(config: Config) -> nn.Module:
         return MODELS[config.model.name](num_classes=config.dataset.num_classes, **arguments)
     except ValueError as error:
         raise ConfigError(f"model={config.model.name}: {error}") from None
+
+
+def build_network(config: Config, model: nn.Module, device: torch.device, world: World) -> nn.Module:
+    """What a step calls: the model, spread over the processes and compiled as the config says.
+
+    Raises ConfigError for sync_batchnorm off CUDA, where torch has none.
+    """
+    network = model
+    if world.size > 1:
+        if config.sync_batchnorm:
+            if device.type != "cuda":
+                raise ConfigError(f"sync_batchnorm=true needs CUDA, torch's SyncBatchNorm refuses {device.type}")
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = DistributedDataParallel(network, device_ids=[world.local_rank] if device.type == "cuda" else None)
+    if config.compile != "none":
+        network = torch.compile(network, mode=config.compile)
+    return network
 
 
 def build_optimizer(config: Config, params) -> torch.optim.Optimizer:

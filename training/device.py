@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from runs.schema import Config, ConfigError
 
@@ -61,11 +60,6 @@ def environment(config: Config, device: torch.device, world: World = World()) ->
         "torch": torch.__version__,
         "commit": _commit(),
     }
-
-
-def first_weight(model: nn.Module) -> nn.Parameter:
-    """The weight matrix or kernel of the first layer, whose gradient figure 2(b) shows."""
-    return next(p for p in model.parameters() if p.dim() > 1)
 
 
 def _processor() -> str:

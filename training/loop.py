@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 
+from torch import Tensor
+
 from runs.interrupt import StopRequest
 from runs.run import Run
 from runs.schema import Config
@@ -40,16 +42,7 @@ def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...
             for observe in observers:
                 observe(row)
         while not (outcome := ending(config, trainer.history)):
-            started = time.perf_counter() - trainer.seconds
-            for inputs, labels in train_set.epoch(config.seed, trainer.epoch, config.batch_size, trainer.step):
-                trainer.train_step(inputs, labels)
-                if record.due(stop):
-                    trainer.seconds = time.perf_counter() - started
-                    record.save()
-                    stop.check()
-                    started = time.perf_counter() - trainer.seconds
-            sums = world.sum(trainer.sums).tolist()  # waits for the device, so the clock stops after it
-            trainer.seconds = time.perf_counter() - started
+            sums = train_epoch(config, trainer, train_set, record, stop)
             test = trainer.evaluate(test_set)
             validation = trainer.evaluate(validation_set) if validation_set else None
             train = trainer.evaluate(train_set) if config.evaluate_train else None
@@ -63,6 +56,21 @@ def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...
                 stop.check()
         record.end(*outcome)
     return outcome[0]
+
+
+def train_epoch(config: Config, trainer: Trainer, train_set, record: "Recorder", stop: StopRequest) -> Tensor:
+    """The rest of the present epoch; returns its sums over all processes, on the CPU."""
+    started = time.perf_counter() - trainer.seconds
+    for inputs, labels in train_set.epoch(config.seed, trainer.epoch, config.batch_size, trainer.step):
+        trainer.train_step(inputs, labels)
+        if record.due(stop):
+            trainer.seconds = time.perf_counter() - started
+            record.save()
+            stop.check()
+            started = time.perf_counter() - trainer.seconds
+    sums = trainer.world.sum(trainer.sums).cpu()  # waits for the device, so the clock stops after it
+    trainer.seconds = time.perf_counter() - started
+    return sums
 
 
 def ending(config: Config, history: list[dict]) -> tuple[str, str] | None:
