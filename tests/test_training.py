@@ -157,7 +157,7 @@ def test_counting_them_leaves_nothing_behind(tmp_path, monkeypatch):
     evaluating, dataset = Trainer(make_config(tmp_path, "sgd"), CPU, 1), pixels(0)
     evaluating.model = hand_made((1, 0))
     evaluating.evaluate(dataset)
-    monkeypatch.setattr(dataset, "batches", lambda size: [(torch.zeros(1, 7), torch.zeros(1))])
+    monkeypatch.setattr(dataset, "batches", lambda size: [(torch.zeros(1, 1, 1, 7), torch.zeros(1))])
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         evaluating.evaluate(dataset)
     assert not any(layer._forward_hooks for layer in evaluating.model.layers)
