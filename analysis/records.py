@@ -2,87 +2,153 @@
 
 import argparse
 import json
-import statistics
 import sys
 from pathlib import Path
 
-from runs.archive import MISSING, export, load, write_table
-from runs.archive import read_table as read
+import pandas as pd
 
-__all__ = ["NoRecords", "best", "by_seed", "collect", "command", "grid_scores", "options", "read_table", "select",
-           "write_table"]  # fmt: skip
+from runs import archive, table
+from runs.archive import MISSING
 
 AXES = ("initial_lr", "gamma", "depth")  # what a grid varies; with the runs that are missing
+ABOUT = ("label", "stage", *archive.ABOUT)
+CELL = [column for column in ABOUT if column != "seed"]  # settings that agree in these need more to tell them apart
 
 
 class NoRecords(Exception):
     """There is nothing to draw; the message says what to run."""
 
 
-def collect(results: Path, tier: str, experiment: str, redraw: bool = False) -> tuple[list[dict], dict]:
-    """The rows of all ended runs of an experiment, an epoch each, and where they come from.
+def collect(results: Path, tier: str, experiment: str, redraw: bool = False) -> tuple[pd.DataFrame, dict]:
+    """The epochs of all ended runs of an experiment, a row each, and where they come from.
 
-    Brings the archive up to date with the runs of the experiment's plan first, unless `redraw`. A row has the grid
-    entry's label and stage, the run's settings and seed, the metrics of the epoch and the run's id. Runs that have
-    not ended contribute nothing and are counted as missing in the provenance. Raises NoRecords without ended runs.
+    Brings the archive up to date with the runs of the experiment's plan first, unless `redraw`. A row has what `load`
+    says. Runs that have not ended contribute nothing and are counted as missing in the provenance. Raises NoRecords
+    without ended runs.
     """
-    folder = results / tier / "archive"
+    changes = [] if redraw else refresh(results, tier, experiment)
+    runs, epochs = load(results / tier / "archive", experiment)
+    if epochs.empty:
+        raise NoRecords(f"no run of {experiment} at tier {tier} has ended; {advice(experiment, tier)}")
+    return epochs, provenance(experiment, tier, changes, runs)
+
+
+def collect_rows(results: Path, tier: str, experiment: str, redraw: bool = False) -> tuple[list[dict], dict]:
+    """As `collect`, the epochs as dicts."""
+    _, found = collect(results, tier, experiment, redraw)
+    return archive.load(results / tier / "archive", experiment)[1], found
+
+
+def refresh(results: Path, tier: str, experiment: str) -> list[str]:
+    """Bring the archive up to date with the experiment's plan; returns what the plan changes. Raises NoRecords."""
     path = results / tier / f"plan-{experiment}.json"
-    advice = f"run: python sweep.py experiment={experiment} tier={tier}"
-    changes = []
-    if not redraw:
-        try:
-            plan = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise NoRecords(f"{path} is missing; {advice}, or --redraw from the archive") from None
-        export(plan, folder)
-        changes = plan["changes"]
-    runs, rows = load(folder, experiment)
-    if not rows:
-        raise NoRecords(f"no run of {experiment} at tier {tier} has ended; {advice}")
-    return rows, provenance(experiment, tier, changes, runs)
+    try:
+        plan = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise NoRecords(f"{path} is missing; {advice(experiment, tier)}, or --redraw from the archive") from None
+    if any("config" not in entry for entry in plan["runs"]):
+        raise NoRecords(f"{path} is of an older version; {advice(experiment, tier)}")
+    archive.export(plan, results / tier / "archive")
+    return plan["changes"]
 
 
-def provenance(experiment: str, tier: str, changes: list[str], runs: list[dict]) -> dict:
+def advice(experiment: str, tier: str) -> str:
+    return f"run: python sweep.py experiment={experiment} tier={tier}"
+
+
+def load(folder: Path, experiment: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(runs, epochs) of an archive, typed; without rows where there is none.
+
+    runs: the archive's columns, and `setting`, 12 hex digits that name the whole config but for the seed; and `entry`,
+    the label and, where several settings agree in label, lr, gamma and the other columns, what tells them apart.
+    epochs: the archive's columns, and of the run all that says what it is. Raises NoRecords for an archive of an
+    older version.
+    """
+    runs, epochs = (frame(rows) for rows in archive.read(folder, experiment))
+    runs = runs.reindex(columns=archive.COLUMNS) if runs.empty else runs
+    if "config" not in runs:
+        raise NoRecords(f"{folder}/{experiment}-runs.csv is of an older version: it lacks the runs' configs")
+    runs["setting"] = runs["config"].map(archive.setting)
+    runs["entry"] = entries(runs)
+    about = runs[[*ABOUT, "run", "setting", "entry"]]
+    epochs = epochs.reindex(columns=["run", "epoch"]) if epochs.empty else epochs
+    return runs, about.merge(epochs, on="run")
+
+
+def frame(rows: list[dict]) -> pd.DataFrame:
+    """A table's rows with the types of runs/table.py; what is missing is NaN, among integers and bools NA."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pd.DataFrame({name: _series(name, [row.get(name) for row in rows]) for name in names})
+
+
+def _series(name: str, values: list) -> pd.Series:
+    kind = table.column(name).kind
+    whole = {int: "int64", bool: "bool"}
+    if kind in whole:
+        return pd.Series(values, dtype=whole[kind] if None not in values else whole[kind].capitalize())
+    return pd.Series(values, dtype={str: "str", float: "float64", dict: "object"}[kind])
+
+
+def entries(runs: pd.DataFrame) -> pd.Series:
+    """Of each run the name of its grid entry, with the settings by which it differs from others of the same cell."""
+    configs = {row.setting: json.loads(row.config) for row in runs.itertuples()}
+    found = runs["label"].copy()
+    for _, rows in runs.groupby("label"):
+        keys: set[str] = set()
+        for _, cell in rows.groupby([c for c in CELL if c != "label"], dropna=False):
+            several = [configs[setting] for setting in cell["setting"].unique()]
+            everything = {key for config in several for key in config}
+            keys |= {key for key in everything if len({str(config.get(key)) for config in several}) > 1} - {"seed"}
+        for key in sorted(keys):
+            part = rows["setting"].map(lambda setting, key=key: f", {key.split('.')[-1]} {configs[setting].get(key)}")
+            found.loc[rows.index] += part
+    return found
+
+
+def provenance(experiment: str, tier: str, changes: list[str], runs: pd.DataFrame) -> dict:
     """What a figure is made of: tier, seeds, runs, and every environment that trained some of them."""
-    ended = [run for run in runs if run["state"] != MISSING]
-    reported = [run for run in ended if run["stage"] == "report"] or ended  # seeds that selected are not shown
-    environments = {json.dumps(run["environment"], sort_keys=True): run["environment"] for run in ended}
+    ended = runs[runs["state"] != MISSING]
+    reported = ended[ended["stage"] == "report"]  # seeds that selected are not shown
+    reported = ended if reported.empty else reported
+    environments = {json.dumps(one, sort_keys=True): one for one in ended["environment"]}
     return {
         "experiment": experiment,
         "tier": tier,
         "changes": changes,
-        "seeds": sorted({run["seed"] for run in reported}),
+        "seeds": sorted(reported["seed"].unique().tolist()),
         "runs": len(ended),
         "shown": len(reported),
-        "missing": [named(run) for run in runs if run["state"] == MISSING],
-        "axes": {key: sorted({run[key] for run in runs if run[key] is not None}) for key in AXES},
-        "entries": entries(runs),
-        "states": {state: sum(run["state"] == state for run in ended) for state in ("finished", "diverged")},
-        "training_seconds": round(sum(run["seconds"] for run in ended), 1),
-        "seconds_per_run": round(statistics.mean(run["seconds"] for run in ended), 1),
+        "missing": [named(run) for _, run in runs[runs["state"] == MISSING].iterrows()],
+        "axes": {key: sorted(runs[key].dropna().unique().tolist()) for key in AXES},
+        "entries": rows_of_grid(runs),
+        "states": {state: int((ended["state"] == state).sum()) for state in ("finished", "diverged")},
+        "training_seconds": round(ended["seconds"].sum(), 1),
+        "seconds_per_run": round(ended["seconds"].mean(), 1),
         "environments": [environments[key] for key in sorted(environments)],
-        "environment_changed_while_training": sum(bool(run["environment_changes"]) for run in ended),
+        "environment_changed_while_training": int((ended["environment_changes"] > 0).sum()),
     }
 
 
-def entries(runs: list[dict]) -> list[tuple[str, float | None]]:
-    """(label, gamma) of all runs: labels in the order of the grid, gammas rising."""
-    labels = list(dict.fromkeys(run["label"] for run in runs))
-    found = {(run["label"], run["gamma"]) for run in runs}
-    return sorted(found, key=lambda pair: (labels.index(pair[0]), -1.0 if pair[1] is None else pair[1]))
+def rows_of_grid(runs: pd.DataFrame) -> list[tuple[str, float | None]]:
+    """(entry, gamma) of all runs: entries in the order of the grid, gammas rising."""
+    found = runs[["entry", "gamma"]].drop_duplicates()
+    order = found["entry"].map({entry: place for place, entry in enumerate(found["entry"].unique())})
+    found = found.assign(order=order).sort_values(["order", "gamma"], na_position="first")
+    return [
+        (entry, None if pd.isna(gamma) else gamma) for entry, gamma in zip(found["entry"], found["gamma"], strict=True)
+    ]
 
 
-def named(run: dict) -> str:
-    parts = [run["label"], f"lr {run['initial_lr']:g}"]
-    parts += [f"{key} {run[key]:g}" for key in ("gamma", "depth") if run[key] is not None]
+def named(run: pd.Series) -> str:
+    parts = [run["entry"], f"lr {run['initial_lr']:g}"]
+    parts += [f"{key} {run[key]:g}" for key in ("gamma", "depth") if pd.notna(run[key])]
     return ", ".join([*parts, f"seed {run['seed']}"])
 
 
 def read_table(path: Path) -> list[dict]:
-    """The rows of a table written by write_table, numbers as numbers. Raises NoRecords where there is none."""
+    """The rows of a table. Raises NoRecords where there is none."""
     try:
-        return read(path)
+        return table.read(path)
     except FileNotFoundError:
         raise NoRecords(f"{path} is missing; nothing can be redrawn from it") from None
 
@@ -112,10 +178,9 @@ def grid_scores(rows: list[dict]) -> dict[str, list[float]]:
     """By grid entry: the best test accuracy of each setting of the grid, mean over the seeds that selected."""
     rows = [row for row in rows if row["stage"] == "grid"]
     found: dict[str, list[float]] = {}
-    for setting in dict.fromkeys((row["label"], row["initial_lr"], row["gamma"]) for row in rows):
-        chosen = [row for row in rows if (row["label"], row["initial_lr"], row["gamma"]) == setting]
-        runs = best(chosen, "test_acc")
-        found.setdefault(setting[0], []).append(sum(runs) / len(runs))
+    for label, setting in dict.fromkeys((row["label"], row["setting"]) for row in rows):
+        runs = best(select(rows, label=label, setting=setting), "test_acc")
+        found.setdefault(label, []).append(sum(runs) / len(runs))
     return found
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from analysis.statistics import mean_interval
-from runs.run import write_atomically
+from runs.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}

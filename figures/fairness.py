@@ -9,7 +9,7 @@ replacement from the grid, says what each reaches at an equal budget. Refinement
 from collections import Counter
 
 from analysis import style
-from analysis.records import collect, command, grid_scores, options
+from analysis.records import collect_rows, command, grid_scores, options
 from analysis.statistics import expected_best
 from analysis.tables import markdown
 
@@ -28,7 +28,7 @@ def main() -> None:
     if unknown:
         parser.error(f"{unknown[0]} has no selection; choose from {' '.join(experiments)}")
     for experiment in arguments.experiments or ["fig1ab"]:
-        rows, provenance = collect(arguments.results, arguments.tier, experiment, arguments.redraw)
+        rows, provenance = collect_rows(arguments.results, arguments.tier, experiment, arguments.redraw)
         found = grid_scores(rows)
         drawn = {row["run"]: row["seed"] for row in rows if row["stage"] == "grid"}  # of those that selected
         provenance |= {"seeds": sorted(set(drawn.values())), "shown": len(drawn)}
@@ -60,8 +60,8 @@ def compared(rows: list[dict]) -> list[list[str]]:
     """Each optimizer at its own number of settings and at the smallest one."""
     found = grid_scores(rows)
     budget = min((len(values) for values in found.values()), default=0)
-    refined = Counter(label for label, _, _ in {
-        (row["label"], row["initial_lr"], row["gamma"]) for row in rows if row["stage"] == "refine"})  # fmt: skip
+    refined = Counter(label for label, _ in {
+        (row["label"], row["setting"]) for row in rows if row["stage"] == "refine"})  # fmt: skip
     return [
         [NAMES.get(label, label), str(len(values)), f"{max(values):.4f}", str(budget),
          f"{expected_best(values, budget):.4f}", str(refined[label])]

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from analysis import style
-from analysis.records import NoRecords, best, by_seed, collect, command, options
+from analysis.records import NoRecords, best, by_seed, collect_rows, command, options
 from analysis.statistics import mean_interval
 from analysis.tables import interval, markdown
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 def draw_pair(pair: str, letters: list[str], results: Path, tier: str, redraw: bool) -> None:
     """The panels of one network, and their table."""
-    rows, provenance = collect(results, tier, f"fig1{pair}", redraw)
+    rows, provenance = collect_rows(results, tier, f"fig1{pair}", redraw)
     rows = [row for row in rows if row["stage"] == "report"]
     if not rows:
         raise NoRecords(

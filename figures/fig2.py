@@ -10,7 +10,7 @@ import json
 
 from analysis import style
 from analysis.claims.judge import as_markdown, judge
-from analysis.records import by_seed, collect, command, options
+from analysis.records import by_seed, collect_rows, command, options
 
 LABELS = {"sgd": "SGD", "powersgd": "PowerSGD"}
 PAPER_LINES = ((0.1124, "paper, SGD: 11.24 %"), (0.9891, "paper, PowerSGD: 98.91 %"))
@@ -30,7 +30,7 @@ Mean over {seeds} seeds; dead units are hidden units (of 12 x 256) that fire for
 def main() -> None:
     arguments = options(__doc__, "paper").parse_args()
     base = arguments.results / arguments.tier / "figure2"
-    rows, provenance = collect(arguments.results, arguments.tier, "fig2", arguments.redraw)
+    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig2", arguments.redraw)
     base.with_suffix(".json").write_text(json.dumps(provenance, indent=1) + "\n")
     pictures = style.save(draw(rows, provenance), base)
     verdicts = judge(rows, "fig2")

@@ -3,14 +3,14 @@
 python -m figures.fig2_caption [--tier paper] [--results results] [--redraw]
 """
 
-from analysis.records import collect, command, options
+from analysis.records import collect_rows, command, options
 from analysis.tables import markdown
 
 
 def main() -> None:
     arguments = options(__doc__, "paper").parse_args()
     path = arguments.results / arguments.tier / "figure2_caption.md"
-    rows, _ = collect(arguments.results, arguments.tier, "fig2_caption", arguments.redraw)
+    rows, _ = collect_rows(arguments.results, arguments.tier, "fig2_caption", arguments.redraw)
     header = ["what", "lr", "gamma", "init", "best train accuracy of each seed", "ends"]
     table = markdown(header, tried(rows))
     path.write_text(f"# Figure 2's caption, varied, tier {arguments.tier}\n\n{table}")

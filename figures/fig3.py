@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from analysis import style
-from analysis.records import command, options, write_table
+from analysis.records import command, options
 from optimizers import powerball
+from runs.table import write as write_table
 
 GAMMAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SIZES = np.logspace(-6, 1, 141)

@@ -8,8 +8,9 @@ within 25 reaches 0.90.
 
 from analysis import style
 from analysis.claims.judge import as_markdown, judge
-from analysis.records import collect, command, options, select, write_table
+from analysis.records import collect_rows, command, options, select
 from analysis.tables import markdown
+from runs.table import write as write_table
 
 SUCCESS = 0.90  # of fig4.yaml, whose runs end there
 
@@ -17,7 +18,7 @@ SUCCESS = 0.90  # of fig4.yaml, whose runs end there
 def main() -> None:
     arguments = options(__doc__, "paper").parse_args()
     base = arguments.results / arguments.tier / "figure4"
-    rows, provenance = collect(arguments.results, arguments.tier, "fig4", arguments.redraw)
+    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig4", arguments.redraw)
     cells = outcomes(rows)
     write_table(base.with_suffix(".csv"), cells)
     pictures = style.save(draw(cells, provenance), base)

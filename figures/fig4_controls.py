@@ -5,7 +5,7 @@ python -m figures.fig4_controls [--tier paper] [--results results] [--redraw]
 
 from analysis import style
 from analysis.claims.judge import as_markdown, judge
-from analysis.records import collect, command, options
+from analysis.records import collect_rows, command, options
 
 from .fig4 import draw, outcomes, summary
 
@@ -13,7 +13,7 @@ from .fig4 import draw, outcomes, summary
 def main() -> None:
     arguments = options(__doc__, "paper").parse_args()
     base = arguments.results / arguments.tier / "figure4_controls"
-    rows, provenance = collect(arguments.results, arguments.tier, "fig4_controls", arguments.redraw)
+    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig4_controls", arguments.redraw)
     table = summary(outcomes(rows))
     pictures = style.save(draw(outcomes(rows), provenance), base)
     verdicts = as_markdown(judge(rows, "fig4_controls"), arguments.tier)

@@ -8,14 +8,14 @@ The ratio of the 2-norms of sigma(g) and g of each layer's weights, averaged ove
 from statistics import mean
 
 from analysis import style
-from analysis.records import collect, command, options, select
+from analysis.records import collect_rows, command, options, select
 from analysis.tables import markdown
 
 
 def main() -> None:
     arguments = options(__doc__, "paper").parse_args()
     base = arguments.results / arguments.tier / "figure4_layers"
-    rows, provenance = collect(arguments.results, arguments.tier, "fig4_layers", arguments.redraw)
+    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig4_layers", arguments.redraw)
     print("pictures", *style.save(draw(rows, provenance), base))
     base.with_suffix(".md").write_text(f"# Amplification by layer, tier {arguments.tier}\n\n{table(rows)}")
     print(f"table    {base.with_suffix('.md')}")

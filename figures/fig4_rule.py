@@ -3,7 +3,7 @@
 python -m figures.fig4_rule [--tier paper] [--results results] [--redraw]
 """
 
-from analysis.records import collect, command, options
+from analysis.records import collect_rows, command, options
 from analysis.tables import markdown
 
 from .fig4 import SUCCESS
@@ -12,7 +12,7 @@ from .fig4 import SUCCESS
 def main() -> None:
     arguments = options(__doc__, "paper").parse_args()
     path = arguments.results / arguments.tier / "figure4_rule.md"
-    rows, provenance = collect(arguments.results, arguments.tier, "fig4_rule", arguments.redraw)
+    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig4_rule", arguments.redraw)
     text = table(rows)
     missing = f"\n{len(provenance['missing'])} runs are missing.\n" if provenance["missing"] else ""
     path.write_text(f"# Figure 4's rule, tier {arguments.tier}\n\n{text}{missing}")

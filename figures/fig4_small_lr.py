@@ -3,7 +3,7 @@
 python -m figures.fig4_small_lr [--tier paper] [--results results] [--redraw]
 """
 
-from analysis.records import collect, command, options
+from analysis.records import collect_rows, command, options
 from analysis.tables import markdown
 
 from .fig4 import outcomes, summary
@@ -12,7 +12,7 @@ from .fig4 import outcomes, summary
 def main() -> None:
     arguments = options(__doc__, "paper").parse_args()
     path = arguments.results / arguments.tier / "figure4_small_lr.md"
-    rows, provenance = collect(arguments.results, arguments.tier, "fig4_small_lr", arguments.redraw)
+    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig4_small_lr", arguments.redraw)
     cells = outcomes(rows)
     text = f"# 15 layers at small learning rates, tier {arguments.tier}\n\n{summary(cells)}\n{table(cells)}"
     text += f"\n{len(provenance['missing'])} runs are missing.\n" if provenance["missing"] else ""

@@ -6,7 +6,8 @@ python -m figures.fig5 [--tier laptop] [--results results] [--redraw]
 from statistics import mean
 
 from analysis import style
-from analysis.records import best, collect, command, options, select, write_table
+from analysis.records import best, collect_rows, command, options, select
+from runs.table import write as write_table
 
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
 
@@ -14,7 +15,7 @@ NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
 def main(experiment: str = "fig5", doc: str = __doc__) -> None:
     arguments = options(doc, "laptop").parse_args()
     base = arguments.results / arguments.tier / experiment.replace("fig", "figure")
-    rows, provenance = collect(arguments.results, arguments.tier, experiment, arguments.redraw)
+    rows, provenance = collect_rows(arguments.results, arguments.tier, experiment, arguments.redraw)
     found = cells(rows)
     write_table(base.with_suffix(".csv"), found)
     print("pictures", *style.save(draw(found, provenance), base))

@@ -9,7 +9,8 @@ from statistics import mean
 import numpy as np
 
 from analysis import style
-from analysis.records import best, by_seed, collect, command, options, select, write_table
+from analysis.records import best, by_seed, collect_rows, command, options, select
+from runs.table import write as write_table
 
 GUESSING = math.log(10)  # the loss of equal probabilities for ten classes
 
@@ -17,7 +18,7 @@ GUESSING = math.log(10)  # the loss of equal probabilities for ten classes
 def main() -> None:
     arguments = options(__doc__, "laptop").parse_args()
     base = arguments.results / arguments.tier / "figure6"
-    rows, provenance = collect(arguments.results, arguments.tier, "fig6", arguments.redraw)
+    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig6", arguments.redraw)
     found = cells(rows)
     write_table(base.with_suffix(".csv"), found)
     print("pictures", *style.save(draw(rows, found, provenance), base))

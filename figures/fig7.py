@@ -6,7 +6,7 @@ Restarts leave a 160-epoch run ten epochs into a hot cycle, so best and last epo
 """
 
 from analysis import style
-from analysis.records import NoRecords, best, by_seed, collect, command, options
+from analysis.records import NoRecords, best, by_seed, collect_rows, command, options
 from analysis.statistics import mean_interval
 from analysis.tables import interval, markdown
 
@@ -17,7 +17,7 @@ NAMES = {"sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSGD", "powersgdr": "P
 def main() -> None:
     arguments = options(__doc__, "laptop").parse_args()
     base = arguments.results / arguments.tier / "figure7"
-    rows, provenance = collect(arguments.results, arguments.tier, "fig7", arguments.redraw)
+    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig7", arguments.redraw)
     rows = [row for row in rows if row["stage"] == "report"]
     if not rows:
         raise NoRecords(f"nothing has been chosen yet; run: python sweep.py experiment=fig7 tier={arguments.tier}")

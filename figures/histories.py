@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from analysis.records import write_table
+from runs import table
 from runs.run import Run
 
 METRICS = (
@@ -40,7 +40,7 @@ def main() -> None:
         about |= {"state": status["state"], "total_seconds": status["seconds"], "run": run.id}
         about |= {key: status["environment"].get(key) for key in ("device", "threads", "torch", "commit")}
         rows += [about | {key: row.get(key) for key in METRICS} for row in run.rows()]
-    write_table(arguments.out, rows)
+    table.write(arguments.out, rows)
     print(f"{len(arguments.folders)} runs, {len(rows)} rows: {arguments.out}")
 
 

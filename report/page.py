@@ -15,7 +15,7 @@ import yaml
 
 from analysis import costs
 from analysis.claims import judge as claims
-from analysis.records import NoRecords, best, by_seed, collect, options, read_table, select
+from analysis.records import NoRecords, best, by_seed, collect_rows, options, read_table, select
 from analysis.tables import interval, markdown
 from analysis.verdicts import NOT_RUN, within
 from figures import fairness
@@ -133,7 +133,7 @@ def gaps_table(results: Path, tier: str) -> Table:
 def rows_of(results: Path, tier: str, experiment: str) -> list[dict]:
     """The archive's rows of an experiment; none if it was not run."""
     try:
-        return collect(results, tier, experiment, redraw=True)[0]
+        return collect_rows(results, tier, experiment, redraw=True)[0]
     except NoRecords:
         return []
 
@@ -160,7 +160,7 @@ def provenance_table(results: Path, tier: str) -> Table:
     lines = []
     for experiment in EXPERIMENTS:
         try:
-            _, found = collect(results, tier, experiment, redraw=True)
+            _, found = collect_rows(results, tier, experiment, redraw=True)
         except NoRecords:
             continue
         commits = Counter(environment["commit"] for environment in found["environments"])

@@ -8,16 +8,16 @@ log.txt                what happened when, tracebacks included
 wandb/                 what W&B recorded
 """
 
-import csv
 import json
 import os
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from runs import table
+from runs.files import write_atomically
 from runs.schema import run_name
 
 ENDED = ("finished", "diverged")  # nothing more to do; a failed run is tried again when asked for
@@ -60,13 +60,13 @@ class Run:
             return {}
 
     def rows(self) -> list[dict]:
-        """metrics.csv as numbers; epoch is an int, the rest floats, an empty cell is None.
+        """metrics.csv with the types of runs/table.py, an empty cell is None.
 
         A last line without its end was torn when the run was killed and is not a row.
         """
         text = self._metrics()
         lines = text[: text.rfind("\n") + 1].splitlines()
-        return [{key: _value(key, cell) for key, cell in row.items()} for row in csv.DictReader(lines)]
+        return table.parse(lines, self.folder / "metrics.csv")
 
     def ended(self) -> bool:
         """Whether the run is finished or diverged and its records agree with that."""
@@ -156,42 +156,11 @@ class Run:
             return ""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """All of `content` or nothing: a temporary file beside `path`, fsynced, renamed over it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _lines(rows: list[dict], header: bool) -> str:
     """CSV whose numbers read back as the same bits; no cell needs quotes."""
     cells = [list(rows[0])] if rows and header else []
     cells += [["" if value is None else repr(value) for value in row.values()] for row in rows]
     return "".join(",".join(line) + "\n" for line in cells)
-
-
-def _value(key: str, text: str):
-    if text == "":
-        return None
-    return int(text) if key == "epoch" else float(text)
 
 
 def _yaml(config: dict) -> str:

@@ -261,10 +261,22 @@ def identity(config: dict) -> str:
 
     Not touched by the order of keys, the spelling of a number, nor by where and how the run takes place.
     """
+    return digest(canonical(science(config)))
+
+
+def science(config: dict) -> dict[str, Any]:
+    """The settings that make a run's identity, by their dotted names. Raises ConfigError on nan and inf."""
     whole = {key: value for key, value in config.items() if key not in OPERATIONAL}
-    science = {key: value for key, value in _flat(whole).items() if not f"{key}.".startswith(PARTS)}
-    science = {key: value for key, value in science.items() if key not in BEFORE or BEFORE[key] != value}
-    text = json.dumps(science, sort_keys=True, separators=(",", ":"))
+    flat = {key: value for key, value in _flat(whole).items() if not f"{key}.".startswith(PARTS)}
+    return {key: value for key, value in flat.items() if key not in BEFORE or BEFORE[key] != value}
+
+
+def canonical(settings: dict[str, Any]) -> str:
+    """The one spelling of flat settings, which is what is hashed."""
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"))
+
+
+def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

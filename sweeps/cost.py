@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data import SIZES
-from runs.run import write_atomically
+from runs.files import write_atomically
 
 # Arithmetic alone, where nothing was measured: FLOP/s of a CPU thread (measured with a bottleneck ResNet), and of an
 # H100-class GPU in float32 at batch 128 (assumed, never measured here).

@@ -15,9 +15,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from data import SIZES
-from runs import archive, cli
-from runs.run import ENDED, Run, write_atomically
-from runs.schema import OPERATIONAL, ConfigError, validate
+from runs import archive, cli, table
+from runs.files import write_atomically
+from runs.run import ENDED, Run
+from runs.schema import OPERATIONAL, ConfigError, science, validate
 
 from . import protocol
 
@@ -55,19 +56,9 @@ class Job:
         return self.run.rows() if self.archived is None else self.archived
 
     def manifest(self) -> dict:
-        """What figures/ need to know of the run."""
-        config = self.config
-        return {
-            "folder": str(self.run.folder.resolve()),
-            "label": self.label,
-            "stage": self.stage,
-            "dataset": config["dataset"]["name"],
-            "model": config["model"],
-            "optimizer": config["optimizer"],
-            "schedule": config["schedule"]["name"],
-            "epochs": config["epochs"],
-            "seed": config["seed"],
-        }
+        """What the archive and figures need to know of the run."""
+        folder = str(self.run.folder.resolve())
+        return {"folder": folder, "label": self.label, "stage": self.stage, "config": science(self.config)}
 
 
 @dataclass
@@ -113,8 +104,8 @@ class Plan:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, (json.dumps(content, indent=1) + "\n").encode())
         if self.selections:
-            table = self.path.with_name(f"selection-{self.experiment}.csv")
-            archive.write_table(table, selection_rows(self.selections))
+            path = self.path.with_name(f"selection-{self.experiment}.csv")
+            table.write(path, selection_rows(self.selections))
         return self.path
 
 

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import Counter
 
-from runs.run import write_atomically
+from runs.files import write_atomically
 
 from .cost import Costs, workers
 from .plan import Job, Plan, counts

@@ -1,24 +1,22 @@
 """The archive: ended runs as tables, that figures and sweeps read where the runs are not."""
 
 import json
+from dataclasses import asdict
 
+import pandas as pd
 import pytest
 
-from analysis.records import NoRecords, collect
-from runs import archive
+from analysis.records import NoRecords, collect, load
+from runs import archive, table
+from runs.schema import digest, science
 from training.execute import execute
 
-from .helpers import make_config, run_of
+from .helpers import ROOT, make_config, run_of
 
 
 def plan(*configs) -> dict:
-    runs = []
-    for config in configs:
-        runs.append({
-            "folder": str(run_of(config).folder), "label": config.optimizer.name, "stage": "grid",
-            "dataset": "mnist", "model": vars(config.model), "optimizer": vars(config.optimizer),
-            "schedule": "constant", "epochs": config.epochs, "seed": config.seed,
-        })  # fmt: skip
+    runs = [{"folder": str(run_of(config).folder), "label": config.optimizer.name, "stage": "grid",
+             "config": science(asdict(config))} for config in configs]  # fmt: skip
     return {"experiment": "trial", "tier": "smoke", "changes": [], "runs": runs}
 
 
@@ -71,7 +69,9 @@ def test_figures_read_the_archive_with_and_without_the_runs(two, tmp_path):
     assert provenance["axes"]["depth"] == [3]
     run_of(two[0]).folder.rename(tmp_path / "elsewhere")
     (results / "smoke" / "plan-trial.json").unlink()
-    assert collect(results, "smoke", "trial", redraw=True) == (rows, provenance)
+    redrawn, same = collect(results, "smoke", "trial", redraw=True)
+    pd.testing.assert_frame_equal(redrawn, rows)
+    assert same == provenance
     with pytest.raises(NoRecords, match="experiment=absent"):
         collect(results, "smoke", "absent", redraw=True)
 
@@ -80,3 +80,53 @@ def test_rows_by_run_finds_every_archived_run(two, tmp_path):
     archive.export(plan(*two), tmp_path / "smoke" / "archive")
     found = archive.rows_by_run(tmp_path / "smoke")
     assert list(found) == [run_of(two[0]).id] and len(found[run_of(two[0]).id]) == 2
+
+
+def test_two_weight_decays_at_one_lr_stay_two_settings(tmp_path, fake_mnist):
+    configs = [make_config(tmp_path, "sgd", seed=seed, **{"optimizer.weight_decay": decay})
+               for decay in (0.0, 0.5) for seed in (0, 1)]  # fmt: skip
+    for config in configs:
+        execute(config)
+    archive.export(plan(*configs), tmp_path / "archive")
+    runs, epochs = load(tmp_path / "archive", "trial")
+    assert runs["setting"].nunique() == 2
+    assert [sorted(seeds) for seeds in epochs.groupby("setting")["seed"].unique()] == [[0, 1], [0, 1]]
+    assert list(epochs["entry"].unique()) == ["sgd, weight_decay 0", "sgd, weight_decay 0.5"]
+    best = epochs.groupby("setting", sort=False)["train_loss"].min()
+    assert best.iloc[0] < best.iloc[1]  # so much decay keeps the weights at 0
+
+
+def test_a_seed_more_is_no_other_setting_and_a_lone_setting_is_named_by_its_label(two, tmp_path):
+    archive.export(plan(*two), tmp_path / "archive")
+    runs, _ = load(tmp_path / "archive", "trial")
+    assert list(runs["entry"]) == ["powersgd", "sgd"]
+    configs = [json.loads(text) for text in runs["config"]]
+    assert configs[0]["optimizer.weight_decay"] == two[0].optimizer.weight_decay
+    same = [archive.setting(json.dumps(configs[0] | {"seed": seed})) for seed in (0, 1)]
+    assert same[0] == same[1] == runs["setting"][0] != runs["setting"][1]
+
+
+def test_frames_have_the_declared_types(two, tmp_path):
+    archive.export(plan(*two), tmp_path / "archive")
+    runs, epochs = load(tmp_path / "archive", "trial")
+    kinds = {"gamma": "float64", "depth": "int64", "label": "str", "environment_changes": "Int64", "config": "str"}
+    assert {name: str(runs[name].dtype) for name in kinds} == kinds
+    assert str(epochs["dead_units_1"].dtype) == "int64" and str(epochs["train_acc"].dtype) == "float64"
+
+
+def test_an_archive_or_plan_without_configs_is_refused_in_a_line(two, tmp_path):
+    archive.export(plan(*two), tmp_path / "results" / "smoke" / "archive")
+    path = tmp_path / "results" / "smoke" / "archive" / "trial-runs.csv"
+    table.write(path, [{key: value for key, value in row.items() if key != "config"} for row in table.read(path)])
+    with pytest.raises(NoRecords, match="older version"):
+        load(path.parent, "trial")
+    old = plan(*two)
+    del old["runs"][1]["config"]
+    (tmp_path / "results" / "smoke" / "plan-trial.json").write_text(json.dumps(old))
+    with pytest.raises(NoRecords, match=r"older version; run: python sweep\.py experiment=trial"):
+        collect(tmp_path / "results", "smoke", "trial")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/archive/*-runs.csv")), ids=lambda path: path.stem)
+def test_a_run_in_git_says_of_what_config_it_is(path):
+    assert all(digest(row["config"]) == row["run"] for row in table.read(path))

@@ -13,9 +13,10 @@ from analysis.claims import entries as entry_claims
 from analysis.claims import grids as grid_claims
 from analysis.claims import judge as claims
 from analysis.claims.judge import judge
-from analysis.records import NoRecords, by_seed, collect, read_table, write_table
+from analysis.records import NoRecords, by_seed, collect, read_table
 from analysis.statistics import curve_interval, mean_interval, t_interval
 from analysis.verdicts import combined, within
+from runs import table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -197,7 +198,7 @@ def test_epochs_to_a_stated_accuracy(ours, theirs, verdict, says):
 def tried(label, accuracies, seed):
     """A grid: a setting for each accuracy."""
     rows = chosen(label, [(0.1, accuracy) for accuracy in accuracies], stage="grid")
-    return [row | {"initial_lr": row["seed"], "gamma": None, "seed": seed} for row in rows]
+    return [row | {"setting": str(row["seed"]), "seed": seed} for row in rows]
 
 
 def test_at_an_equal_budget_many_settings_are_no_advantage():
@@ -280,7 +281,7 @@ def test_every_claim_names_a_test_and_an_experiment_that_exist():
 
 def test_tables_survive_a_round_trip(tmp_path):
     rows = records()
-    write_table(tmp_path / "t.csv", rows)
+    table.write(tmp_path / "t.csv", rows)
     for before, after in zip(rows, read_table(tmp_path / "t.csv"), strict=True):
         assert after == {k: pytest.approx(v, rel=1e-5) if isinstance(v, float) else v for k, v in before.items()}
     with pytest.raises(NoRecords, match="missing"):

@@ -78,7 +78,7 @@ def test_it_joins_a_sweep_with_its_own_grid_the_selection_and_the_figure(tmp_pat
     done = run("sweep.py", *arguments, "seeds=[0]")
     assert done.returncode == 0, done.stderr
     plan = json.loads((tmp_path / "custom" / "plan-sweep.json").read_text())["runs"]
-    lrs = [entry["optimizer"]["lr"] for entry in plan if (entry["label"], entry["stage"]) == ("adamw", "grid")]
+    lrs = [entry["config"]["optimizer.lr"] for entry in plan if (entry["label"], entry["stage"]) == ("adamw", "grid")]
     assert lrs == [1e-2, 5e-3, 1e-3, 5e-4, 1e-4]
     assert "adamw: " in done.stdout and [e["stage"] for e in plan if e["label"] == "adamw"][-1] == "report"
     refused = run("sweep.py", *[a for a in arguments if "also" not in a], "also=[sgdm]", "plan=true")

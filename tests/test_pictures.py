@@ -3,10 +3,11 @@
 import itertools
 import math
 
+import pandas as pd
 import pytest
 
 from analysis import style
-from analysis.records import entries, grid_scores
+from analysis.records import grid_scores, rows_of_grid
 from analysis.statistics import expected_best
 from figures import fairness, fig1, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7
 
@@ -16,8 +17,8 @@ PROVENANCE = {"experiment": "fig1ab", "tier": "laptop", "seeds": [0, 1], "runs":
 
 def rows(run: str, epochs: list[dict], **about) -> list[dict]:
     common = {"stage": "report", "label": "powersgd", "optimizer": "powersgd", "model": "resnet50", "depth": 13,
-              "initial_lr": 0.1, "gamma": 0.8, "seed": 0, "run": run, "grad_norm1": 1.0, "train_loss": 1.0,
-              "train_acc": 0.5, "test_acc": 0.5}  # fmt: skip
+              "initial_lr": 0.1, "gamma": 0.8, "seed": 0, "run": run, "setting": run, "grad_norm1": 1.0,
+              "train_loss": 1.0, "train_acc": 0.5, "test_acc": 0.5}  # fmt: skip
     return [common | about | {"epoch": number} | epoch for number, epoch in enumerate(epochs, start=1)]
 
 
@@ -33,7 +34,11 @@ def drawn(figure) -> str:
 def provenance(records):
     axes = {key: sorted({row[key] for row in records if row[key] is not None}) for key in
             ("initial_lr", "gamma", "depth")}  # fmt: skip
-    return PROVENANCE | {"axes": axes, "entries": entries(records)}
+    return PROVENANCE | {"axes": axes, "entries": rows_of(records)}
+
+
+def rows_of(records):
+    return rows_of_grid(pd.DataFrame({"entry": [r["label"] for r in records], "gamma": [r["gamma"] for r in records]}))
 
 
 def test_a_cell_of_figure_4_succeeds_by_its_best_epoch_and_says_how_it_ended():
@@ -81,7 +86,7 @@ def test_another_optimizer_has_its_own_rows_in_figures_4_and_5():
             "c", [{"train_acc": 0.2, "test_acc": 0.6}], label="normalised_sgd", optimizer="normalised_sgd", gamma=None
         ),
     ]
-    assert entries(records) == [("powersgd", 0.8), ("rescaled_sgd", 0.4), ("normalised_sgd", None)]
+    assert rows_of(records) == [("powersgd", 0.8), ("rescaled_sgd", 0.4), ("normalised_sgd", None)]
     assert "rescaled_sgd | 1 of 1 | lr 0.1 γ 0.4 |" in fig4.summary(fig4.outcomes(records))
     assert "normalised_sgd | 0 of 1 |" in fig4.summary(fig4.outcomes(records))
     for figure in (fig4.draw(fig4.outcomes(records), provenance(records)),

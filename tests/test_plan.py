@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runs import archive
+from runs import archive, table
 from runs.run import Run
 
 from .helpers import assert_same, outcome
@@ -140,22 +140,21 @@ def test_the_protocol_is_grid_then_refinement_then_fresh_seeds(tuned):
     stages = {label: [run["stage"] for run in runs if run["label"] == label] for label in ("sgd", "adam")}
     assert stages["sgd"] == ["grid"] * 2 + ["report"] * 2
     assert stages["adam"][:2] == ["grid"] * 2 and "refine" in stages["adam"] and stages["adam"][-2:] == ["report"] * 2
-    assert {run["seed"] for run in runs if run["stage"] != "report"} == {100}
-    assert {run["seed"] for run in runs if run["stage"] == "report"} == {0, 1}
+    assert {run["config"]["seed"] for run in runs if run["stage"] != "report"} == {100}
+    assert {run["config"]["seed"] for run in runs if run["stage"] == "report"} == {0, 1}
     assert all(Run(run["folder"]).ended() for run in runs)
 
 
 def test_the_selection_is_written_down_and_follows_from_the_runs(tuned):
     results, _, done = tuned
-    table = archive.read_table(results / "custom" / "selection-sweep.csv")
+    rows = table.read(results / "custom" / "selection-sweep.csv")
     for label in ("sgd", "adam"):
-        (chosen,) = [row for row in table if row["label"] == label and row["chosen"] == "yes"]
+        (chosen,) = [row for row in rows if row["label"] == label and row["chosen"] == "yes"]
         assert chosen["reason"] and f"{label}: {chosen['reason']}" in done.stdout
-        best = max(row["best_accuracy"] for row in table if row["label"] == label)
+        best = max(row["best_accuracy"] for row in rows if row["label"] == label)
         assert chosen["best_accuracy"] >= best - 0.001 - 1e-6
-        reported = {
-            run["optimizer"]["lr"] for run in plan_of(results) if (run["label"], run["stage"]) == (label, "report")
-        }
+        runs = [run for run in plan_of(results) if (run["label"], run["stage"]) == (label, "report")]
+        reported = {run["config"]["optimizer.lr"] for run in runs}
         assert chosen["setting"] == f"lr {reported.pop():g}" and not reported
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from runs import cli, schema
-from runs.run import Run, RunBusy, write_atomically
+from runs.files import write_atomically
+from runs.run import Run, RunBusy
 from runs.schema import OPERATIONAL, identity, run_name
 
 from .helpers import OPTIMIZERS, ROOT, clean_environment, composed, make_config

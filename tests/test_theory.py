@@ -14,8 +14,9 @@ from torch import nn
 from data.tensors import generator
 from optimizers import powerball
 from optimizers.theorem import TheoremPowerSGD
+from runs import table
 from runs.schema import ConfigError
-from theory import bounds, experiment, mnist, oracle, problems, remarks, tables, verdicts
+from theory import bounds, experiment, mnist, oracle, problems, remarks, verdicts
 from theory.iteration import iterate, squared_norm
 from theory.settings import Mnist, Realised, Steps, Theory, Thresholds, validate
 
@@ -412,14 +413,6 @@ def test_verdicts_follow_the_rows():
     assert found["theorem A.1"] == "not reproduced" and found["remark 3.4"] == "not reproduced"
 
 
-def test_tables_come_back_as_they_were(tmp_path):
-    rows = [{"theorem": "3.1", "n": 2, "gamma": 0.5, "low": None, "holds": True, "case": 'a, "b"'}]
-    tables.write(tmp_path / "t.csv", rows)
-    assert tables.read(tmp_path / "t.csv") == rows
-    with pytest.raises(ConfigError, match="python -m theory"):
-        tables.read(tmp_path / "none.csv")
-
-
 # The network
 
 
@@ -533,7 +526,7 @@ def test_every_row_of_the_archived_table_holds():
     folder = ROOT / "results" / "theory"
     if not folder.exists():
         pytest.skip("make theory has not been run here")
-    rows = tables.read(folder / "bounds.csv")
+    rows = table.read(folder / "bounds.csv")
     assert rows and all(row["holds"] and row["repetitions"] >= 30 for row in rows)
     assert {row["theorem"] for row in rows} == set(bounds.THEOREMS)
     assert {2, 10_000} <= {row["n"] for row in rows}

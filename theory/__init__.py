@@ -6,6 +6,5 @@ iteration         the four algorithms, many repetitions at once
 experiment        every cell of the grid, measured against its bound
 remarks           what the paper's remarks say that can be tested
 steps, network    the proofs' step size against tuned constant ones
-tables, draw, report
-                  what is written to results/theory/
+draw, report      what is written to results/theory/
 """

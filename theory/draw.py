@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from analysis import style
+from analysis.records import select
 
 from .bounds import THEOREMS, ones_norm
-from .tables import select
 
 EXAMPLE = "cosines"  # the problem of the panels on T and n
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from statistics import median
 
 from analysis import style
+from analysis.records import select
+from runs import table
 from runs.schema import ConfigError
 
-from . import draw, tables, verdicts
+from . import draw, verdicts
 from .bounds import THEOREMS, ones_norm
 from .experiment import slope
 from .mnist import final_loss
-from .tables import select
 
 OPERATIONAL = ("workers=", "results=", "data_dir=", "progress=", "redraw=", "hydra")
 NAMES = ("bounds", "remarks", "steps", "mnist")
@@ -23,7 +24,7 @@ def store(folder: Path, computed: dict[str, list[dict]], provenance: dict) -> tu
     for name, rows in computed.items():
         path = folder / f"{name}.csv"
         if rows:
-            tables.write(path, rows)
+            table.write(path, rows)
         else:
             path.unlink(missing_ok=True)
     (folder / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
@@ -32,12 +33,12 @@ def store(folder: Path, computed: dict[str, list[dict]], provenance: dict) -> tu
 
 def load(folder: Path) -> tuple[dict, dict]:
     """The tables of a folder and their provenance. Raises ConfigError if there are none."""
-    found = {name: tables.read(folder / f"{name}.csv") for name in NAMES[:3]}
-    found["mnist"] = tables.read(folder / "mnist.csv") if (folder / "mnist.csv").exists() else []
     try:
+        found = {name: table.read(folder / f"{name}.csv") for name in NAMES[:3]}
+        found["mnist"] = table.read(folder / "mnist.csv") if (folder / "mnist.csv").exists() else []
         return found, json.loads((folder / "provenance.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{folder}/provenance.json: {error}; run: python -m theory") from None
+        raise ConfigError(f"{folder}: nothing can be redrawn ({error}); run: python -m theory") from None
 
 
 def write(folder: Path, found: dict[str, list[dict]], provenance: dict) -> list[str]:
@@ -45,7 +46,7 @@ def write(folder: Path, found: dict[str, list[dict]], provenance: dict) -> list[
     pictures = style.save(draw.theorems(found["bounds"], provenance), folder / "theory")
     pictures += style.save(draw.steps(found["steps"], found["mnist"], provenance), folder / "steps")
     judged = verdicts.judge(found)
-    tables.write(folder / "verdicts.csv", judged)
+    table.write(folder / "verdicts.csv", judged)
     (folder / "README.md").write_text(report(found, judged, provenance))
     lines = [f"{verdict['verdict']}: {verdict['claim']} ({verdict['evidence']})" for verdict in judged]
     lines += [f"pictures {' '.join(map(str, pictures))}", f"tables   {folder}/bounds.csv remarks.csv steps.csv"]

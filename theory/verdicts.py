@@ -2,8 +2,9 @@
 
 from dataclasses import asdict, dataclass
 
+from analysis.records import select
+
 from .bounds import THEOREMS
-from .tables import select
 
 
 @dataclass

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from runs.run import Run, RunError, sync_folder, write_atomically
+from runs.files import sync_folder, write_atomically
+from runs.run import Run, RunError
 
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 DIGEST_BYTES = 32
