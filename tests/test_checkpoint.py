@@ -164,6 +164,25 @@ def test_the_only_generation_damaged_is_an_error_and_not_a_fresh_start(run):
         checkpoint.load(run)
 
 
+def test_a_state_is_on_the_disk_before_it_takes_its_name_and_the_name_before_the_save_ends(saved, monkeypatch):
+    calls = []
+
+    def noting(name, function):
+        def call(what, *to):
+            calls.append((name, os.stat(what).st_ino, *to))
+            function(what, *to)
+
+        return call
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, noting(name, getattr(os, name)))
+    checkpoint.save(saved, state(3))
+    newest = (saved.folder / NEWEST).stat().st_ino
+    named = calls.index(("replace", newest, saved.folder / NEWEST))
+    assert ("fsync", newest) in calls[:named]
+    assert ("fsync", saved.folder.stat().st_ino) in calls[named:]
+
+
 class Crash(BaseException):
     """The process is gone: no handler gets to run."""
 

@@ -9,6 +9,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
+from data.tensors import derived_seed
 from runs import cli
 from runs.schema import identity
 from sweeps.plan import Experiment
@@ -52,6 +53,20 @@ def test_every_run_in_the_archive_is_what_its_experiment_composes_today(path, tm
 def test_a_name_spelled_out_is_that_of_its_config(name):
     assert identity(IDS[name]["config"]) == name
     assert identity(cli.plain(composed(*IDS[name]["overrides"]))) == name
+
+
+def test_the_seeds_of_a_purpose_are_the_committed_ones():
+    """Weights, order and augmentation of every run that was ever trained hang on them."""
+    seeds = {
+        (0, "weights"): 133441691874178746,
+        (0, "training"): 3451234928535173333,
+        (1, "order", 0): 433034383059858670,
+        (1, "order", 10): 5773734292940225847,
+        (3, "augmentation", 2): 1615305866224140298,
+        (0, "subset", 4): 5822554057859768280,
+        (0, "validation", 9): 5112967416653540267,
+    }
+    assert {given: derived_seed(*given) for given in seeds} == seeds
 
 
 def trajectory(name: str, folder: Path) -> list[dict]:

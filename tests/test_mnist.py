@@ -1,5 +1,6 @@
 """MNIST on disk and in memory: verified whatever its source, and served in an order that only the seed decides."""
 
+import copy
 import functools
 import gzip
 import hashlib
@@ -399,6 +400,22 @@ def test_evaluation_goes_through_the_images_in_order(numbered):
     batches = list(numbered.batches(16))
     assert torch.cat([labels for _, labels in batches]).tolist() == list(range(50))
     assert [len(images) for images, _ in batches] == [16, 16, 16, 2]
+
+
+@pytest.mark.parametrize("processes", [2, 3, 7])
+def test_the_shards_of_a_batch_are_the_whole_batch(numbered, processes):
+    """Also where the processes do not divide it: 50 images in batches of 8 leave 2 for the last."""
+    parts = []
+    for rank in range(processes):
+        shard = copy.copy(numbered)
+        shard.shard = (rank, processes)
+        parts.append(shard)
+    for served in (lambda data: data.epoch(3, 1, 8), lambda data: data.batches(8)):
+        for whole, *shares in zip(served(numbered), *map(served, parts), strict=True):
+            for which in (0, 1):
+                assert torch.cat([share[which] for share in shares]).equal(whole[which])
+            sizes = [len(labels) for _, labels in shares]
+            assert max(sizes) - min(sizes) <= 1
 
 
 def test_pixels_are_scaled_and_normalised_per_channel():

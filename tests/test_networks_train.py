@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -68,6 +69,31 @@ def test_a_run_stopped_after_every_few_steps_ends_with_the_bits_of_an_unbroken_o
             stops += 1
     assert stops == 2  # 20 steps, in sessions of 7
     assert_same(whole, outcome(broken))
+
+
+def rates(tmp_path, monkeypatch, *overrides: str) -> list[float]:
+    """The learning rate of every step of 3 epochs: of 5 steps each, as 150 images are 4 batches of 32 and one of 22."""
+    step, seen = Trainer.train_step, []
+
+    def watching(self, inputs, labels):
+        seen.append(self.optimizer.param_groups[0]["lr"])
+        step(self, inputs, labels)
+
+    monkeypatch.setattr(Trainer, "train_step", watching)
+    execute(small(tmp_path, "dataset.subset=150", "epochs=3", "optimizer=sgdm", *overrides))
+    return seen
+
+
+def test_a_drop_of_the_learning_rate_comes_with_the_first_step_of_its_epoch(tmp_path, monkeypatch):
+    dropped = rates(tmp_path, monkeypatch, "schedule=step", "schedule.milestones=[1,2]")
+    assert dropped == pytest.approx([0.01] * 5 + [0.001] * 5 + [0.0001] * 5)
+
+
+def test_a_warm_restart_comes_with_the_first_step_of_its_epoch(tmp_path, monkeypatch):
+    """A cycle of 5 steps, then one of 10: the cosine of the step's place in its cycle."""
+    warm = rates(tmp_path, monkeypatch, "schedule=warm_restarts", "schedule.first=1", "schedule.longer=2")
+    places = [step / 5 for step in range(5)] + [step / 10 for step in range(10)]
+    assert warm == pytest.approx([0.01 * (1 + math.cos(math.pi * place)) / 2 for place in places])
 
 
 def test_the_learning_rate_follows_the_schedule(tmp_path):

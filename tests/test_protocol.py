@@ -26,6 +26,13 @@ def test_of_similar_settings_the_faster_wins():
     assert choose([slow, fast], similar=0.0005)[0] is slow
 
 
+def test_of_equal_settings_the_first_of_the_grid_wins():
+    one, two, three = (Score(setting(lr), 0.94, 12) for lr in (0.1, 0.01, 1.0))
+    for grid in ([one, two, three], [three, two, one], [Score(setting(5.0), 0.93, 1), two, one]):
+        best = [score for score in grid if score.accuracy == 0.94]
+        assert choose(grid, similar=0.001)[0] is best[0]
+
+
 def test_a_setting_that_never_learned_is_never_faster():
     flat = score(setting(1.0), [[]], reach=0.95)
     assert flat.accuracy == 0 and flat.epochs == math.inf
@@ -43,6 +50,11 @@ def test_the_score_is_the_mean_over_seeds_of_the_best_accuracy_and_of_the_arriva
     assert found.epochs == 1.5  # 0.9 >= 0.765 in epoch 2; 0.79 >= 0.68 in epoch 1
 
 
+def test_a_value_of_exactly_the_share_has_arrived():
+    assert score(setting(0.1), [[0.5, 0.95, 1.0]], reach=0.95).epochs == 2
+    assert score(setting(0.1), [[0.5, 0.9499, 1.0]], reach=0.95).epochs == 3
+
+
 def test_the_example_of_the_paper():
     """Section 4.1: with {1e-2, 5e-3, 1e-3, 5e-4, 1e-4} tried and 1e-4 the best, "we would try the lr 2e-4"."""
     assert refine([1e-2, 5e-3, 1e-3, 5e-4, 1e-4], 1e-4) == [2e-4, 2e-5]  # and beyond, by the ratio of the last two
@@ -55,6 +67,7 @@ def test_the_example_of_the_paper():
         ([1e-2, 5e-3, 1e-3, 5e-4, 1e-4], 1e-2, [7e-3, 2e-2]),
         ([5e-4, 2e-4, 1e-4], 2e-4, [3e-4]),  # between 1e-4 and 2e-4 there is no value of one digit
         ([1e-4, 2e-4, 3e-4], 2e-4, []),
+        ([5e-3, 2e-2, 6e-2], 2e-2, [3e-2]),  # 6e-2 is a factor of 3 away and 5e-3 one of 4, but nearer by subtraction
         ([0.01], 0.01, []),  # a grid of one point has no ratio
     ],
 )
