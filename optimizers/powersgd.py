@@ -124,7 +124,6 @@ class PowerSGD(Optimizer):
             self.param_groups.pop()
             raise
 
-    @torch.no_grad()
     def step(self, closure=None):
         """One update of every parameter that has a gradient.
 
@@ -135,34 +134,38 @@ class PowerSGD(Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            grads = [p.grad for p in params]
-            if any(g.is_sparse for g in grads):
-                raise RuntimeError("PowerSGD does not support sparse gradients; use sparse=False in the layer")
-            velocities = self._velocities(params) if group["momentum"] else [None] * len(params)
-            foreach = group["foreach"]
-            if foreach is None:
-                foreach = bool(params) and all(p.is_cuda for p in params)
-            update = _multi_tensor if foreach and params else _single_tensor
-            update(
-                params,
-                grads,
-                velocities,
-                lr=group["lr"],
-                gamma=group["gamma"],
-                momentum=group["momentum"],
-                weight_decay=group["weight_decay"],
-                lr_in_velocity=group["lr_in_velocity"],
-                decay_after_power=group["decay_after_power"],
-                maximize=group["maximize"],
-            )
+        with torch.no_grad():
+            for group in self.param_groups:
+                self._update(group)
         return loss
+
+    def _update(self, group: dict) -> None:
+        params = [p for p in group["params"] if p.grad is not None]
+        grads = [p.grad for p in params]
+        if any(g.is_sparse for g in grads):
+            raise RuntimeError("PowerSGD does not support sparse gradients; use sparse=False in the layer")
+        velocities = self._velocities(params) if group["momentum"] else [None] * len(params)
+        foreach = group["foreach"]
+        if foreach is None:
+            foreach = bool(params) and all(p.is_cuda for p in params)
+        update = _multi_tensor if foreach and params else _single_tensor
+        update(
+            params,
+            grads,
+            velocities,
+            lr=group["lr"],
+            gamma=group["gamma"],
+            momentum=group["momentum"],
+            weight_decay=group["weight_decay"],
+            lr_in_velocity=group["lr_in_velocity"],
+            decay_after_power=group["decay_after_power"],
+            maximize=group["maximize"],
+        )
 
     def _velocities(self, params: list[Tensor]) -> list[Tensor]:
         for p in params:
             if "velocity" not in self.state[p]:
-                self.state[p]["velocity"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                self.state[p]["velocity"] = torch.zeros_like(p)  # of p's layout
         return [self.state[p]["velocity"] for p in params]
 
 

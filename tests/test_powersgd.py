@@ -318,6 +318,44 @@ def test_blocks_of_the_real_size(monkeypatch, shape, gamma, momentum):
     torch.testing.assert_close(one[0], two[0], rtol=1e-6, atol=1e-7)
 
 
+def test_blocks_of_a_velocity_with_another_layout():
+    """As a state dict may bring it: rows of matching elements then, not a flat view."""
+    one, two = twins([(3, 70_001)])
+    optimizers = [PowerSGD(params, gamma=0.4, momentum=0.9) for params in (one, two)]
+    for _ in range(2):
+        set_grads(one, two)
+        for optimizer in optimizers:
+            optimizer.step()
+        state = optimizers[0].state[one[0]]
+        state["velocity"] = state["velocity"].t().contiguous().t()
+    torch.testing.assert_close(one[0], two[0], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_multi_tensor_kernels_apply_the_same_function(gamma, dtype):
+    """What `powerball` gives: in half precision bit for bit, and at 0, inf and nan."""
+    g = torch.tensor([2.0, -0.3, 0.0, math.inf, -math.inf, math.nan], dtype=dtype)
+    p = nn.Parameter(torch.zeros_like(g))
+    p.grad = g.clone()
+    PowerSGD([p], lr=1.0, gamma=gamma, foreach=True).step()
+    tolerance = 1e-5 if dtype == torch.float32 else 0
+    torch.testing.assert_close(-p.detach(), powerball(g, gamma), rtol=tolerance, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(("gamma", "kernel"), [(0.4, "_foreach_pow_"), (0.5, "_foreach_sqrt_")])
+def test_multi_tensor_kernels_are_one_launch_for_all_parameters(gamma, kernel, monkeypatch):
+    launched = []
+    for name in ("_foreach_pow_", "_foreach_sqrt_"):
+        function = getattr(torch, name)
+        monkeypatch.setattr(torch, name, lambda *a, n=name, f=function: (launched.append(n), f(*a))[1])
+    monkeypatch.setattr(powersgd, "powerball", lambda *_: pytest.fail("a parameter at a time"))
+    params, _ = twins([(5, 7), (3,), ()])
+    set_grads(params)
+    PowerSGD(params, gamma=gamma, foreach=True).step()
+    assert launched == [kernel]
+
+
 @pytest.mark.parametrize(("momentum", "inside"), [(0, True), (0, False), (0.9, False)])
 @pytest.mark.parametrize(("decay", "after", "maximize"), list(itertools.product((0, 0.1), BOTH, BOTH)))
 @pytest.mark.parametrize(("foreach", "tensor_lr"), list(itertools.product(BOTH, BOTH)))

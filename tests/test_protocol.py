@@ -17,6 +17,23 @@ def test_the_highest_accuracy_wins():
     assert "0.9300" in reason and "0.9000" in reason
 
 
+def test_the_reason_says_what_the_choice_was_among():
+    """In words that stand in the plan and in a figure's caption."""
+    best, next_best = (
+        Score(setting(0.01), 0.93, 30),
+        Score((("optimizer.lr", 0.1), ("optimizer.gamma", 0.5)), 0.9295, 40),
+    )
+    assert choose([best], similar=0.001)[1] == "highest accuracy, 0.9300"
+    assert choose([next_best, best], similar=0)[1] == "highest accuracy, 0.9300; the next has 0.9295"
+    assert choose([next_best, best], similar=0.001)[1] == (
+        "highest accuracy, 0.9300, and the fastest of 2 similar settings"
+    )
+    assert choose([best, Score(next_best.setting, 0.931, 40)], similar=0.001)[1] == (
+        "similar to the highest accuracy (0.9300 against 0.9310 of lr 0.1, gamma 0.5) and faster (30 epochs against 40)"
+    )
+    assert choose([Score((), 0.931, 40), best], similar=0.001)[1].count("of the only setting)") == 1
+
+
 def test_of_similar_settings_the_faster_wins():
     """Section 4.1: "When two settings achieve similar test performance, the setting which converges faster"."""
     slow, fast, far = Score(setting(0.1), 0.941, 30), Score(setting(0.01), 0.940, 12), Score(setting(1.0), 0.939, 1)
@@ -69,6 +86,7 @@ def test_the_example_of_the_paper():
         ([1e-4, 2e-4, 3e-4], 2e-4, []),
         ([5e-3, 2e-2, 6e-2], 2e-2, [3e-2]),  # 6e-2 is a factor of 3 away and 5e-3 one of 4, but nearer by subtraction
         ([0.01], 0.01, []),  # a grid of one point has no ratio
+        ([0.095, 0.1], 0.1, []),  # of one digit, the value beyond is the best itself
     ],
 )
 def test_refinement(tried, best, proposed):
