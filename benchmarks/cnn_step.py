@@ -25,18 +25,29 @@ from training.trainer import Trainer
 
 BATCH, IMAGES, STEPS = 128, 1280, 4
 MODELS = {
-    "resnet50": schema.ResNet("resnet50", [1, 1, 1, 1], 8, "torch"),
-    "densenet121": schema.DenseNet("densenet121", [2, 2, 2, 2], 8, "torch"),
-    "wrn26": schema.WideResNet("wrn26", 8, 1, "he_fan_out"),
-    "resnext29": schema.ResNeXt("resnext29", 11, 4, 4, 16, "he_fan_out"),
+    "resnet50": schema.ResNet(name="resnet50", blocks=[1, 1, 1, 1], width=8, init="torch"),
+    "densenet121": schema.DenseNet(name="densenet121", blocks=[2, 2, 2, 2], growth=8, init="torch"),
+    "wrn26": schema.WideResNet(name="wrn26", depth=8, widen=1, init="he_fan_out"),
+    "resnext29": schema.ResNeXt(name="resnext29", depth=11, cardinality=4, width=4, stem=16, init="he_fan_out"),
 }
 WAYS = {"ours": {}, "nchw": {"channels_last": False}, "bf16": {"precision": "bf16"}}
 
 
 def config_of(model, **changes) -> schema.Config:
-    dataset = schema.Dataset("synthetic", 10, [3, 32, 32], [0.5] * 3, [0.25] * 3, "crop_flip")
-    sgdm = schema.SGD("sgdm", 0.1, 0.9, 5e-4)
-    return schema.Config(dataset, model, sgdm, schema.Constant("constant"), 1, BATCH, 0, **changes)
+    dataset = schema.Dataset(
+        name="synthetic", num_classes=10, image_shape=[3, 32, 32], mean=[0.5] * 3, std=[0.25] * 3, augment="crop_flip"
+    )
+    sgdm = schema.SGD(name="sgdm", lr=0.1, momentum=0.9, weight_decay=5e-4)
+    return schema.Config(
+        dataset=dataset,
+        model=model,
+        optimizer=sgdm,
+        schedule=schema.Constant(name="constant"),
+        epochs=1,
+        batch_size=BATCH,
+        seed=0,
+        **changes,
+    )
 
 
 def our_steps(model, data, **changes):

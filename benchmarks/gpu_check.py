@@ -32,12 +32,20 @@ from training.trainer import Trainer  # noqa: E402
 BUDGET_SECONDS = 450
 CIFAR, IMAGENET = [3, 32, 32], [3, 224, 224]
 MODELS = {
-    "mlp": (schema.MLP("mlp", 13, 256, "torch"), [1, 28, 28], 10),
-    "resnet50": (schema.ResNet("resnet50", [3, 4, 6, 3], 64, "torch"), CIFAR, 10),
-    "densenet121": (schema.DenseNet("densenet121", [6, 12, 24, 16], 32, "torch"), CIFAR, 10),
-    "wrn26": (schema.WideResNet("wrn26", 26, 10, "he_fan_out"), CIFAR, 100),
-    "resnext29": (schema.ResNeXt("resnext29", 29, 16, 64, 64, "he_fan_out"), CIFAR, 100),
-    "resnet50_imagenet": (schema.ResNet("resnet50_imagenet", [3, 4, 6, 3], 64, "torch"), IMAGENET, 1000),
+    "mlp": (schema.MLP(name="mlp", depth=13, width=256, init="torch"), [1, 28, 28], 10),
+    "resnet50": (schema.ResNet(name="resnet50", blocks=[3, 4, 6, 3], width=64, init="torch"), CIFAR, 10),
+    "densenet121": (schema.DenseNet(name="densenet121", blocks=[6, 12, 24, 16], growth=32, init="torch"), CIFAR, 10),
+    "wrn26": (schema.WideResNet(name="wrn26", depth=26, widen=10, init="he_fan_out"), CIFAR, 100),
+    "resnext29": (
+        schema.ResNeXt(name="resnext29", depth=29, cardinality=16, width=64, stem=64, init="he_fan_out"),
+        CIFAR,
+        100,
+    ),
+    "resnet50_imagenet": (
+        schema.ResNet(name="resnet50_imagenet", blocks=[3, 4, 6, 3], width=64, init="torch"),
+        IMAGENET,
+        1000,
+    ),
 }
 COMPILED = {"mlp": "reduce-overhead", "resnet50": "default"}
 BATCH = 128
@@ -45,9 +53,33 @@ BATCH = 128
 
 def config_of(name: str, **changes) -> schema.Config:
     model, shape, classes = MODELS[name]
-    dataset = schema.Dataset("synthetic", classes, shape, [0.5] * shape[0], [0.25] * shape[0], "none")
-    powersgdm = schema.PowerSGD("powersgdm", 0.01, 0.8, 0.9, 5e-4, True, True)
-    return schema.Config(dataset, model, powersgdm, schema.Constant("constant"), 1, BATCH, 0, **changes)
+    dataset = schema.Dataset(
+        name="synthetic",
+        num_classes=classes,
+        image_shape=shape,
+        mean=[0.5] * shape[0],
+        std=[0.25] * shape[0],
+        augment="none",
+    )
+    powersgdm = schema.PowerSGD(
+        name="powersgdm",
+        lr=0.01,
+        gamma=0.8,
+        momentum=0.9,
+        weight_decay=5e-4,
+        lr_in_velocity=True,
+        decay_after_power=True,
+    )
+    return schema.Config(
+        dataset=dataset,
+        model=model,
+        optimizer=powersgdm,
+        schedule=schema.Constant(name="constant"),
+        epochs=1,
+        batch_size=BATCH,
+        seed=0,
+        **changes,
+    )
 
 
 def batch_of(config: schema.Config, device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,7 +135,7 @@ def plain(name: str, device, steps: int) -> dict:
 def resume_is_exact(device, precision: str) -> bool:
     """Six steps against three, a checkpoint through torch.save, and three more."""
     small = config_of("resnet50", precision=precision)
-    small.model = schema.ResNet("resnet50", [1, 1, 1, 1], 16, "torch")
+    small.model = schema.ResNet(name="resnet50", blocks=[1, 1, 1, 1], width=16, init="torch")
     configure(small, device)
     batches = [batch_of(small, device) for _ in range(6)]
 
@@ -156,8 +188,10 @@ def short_mnist(device, root: Path) -> dict:
         data = "synthetic"
     train_set, test_set = (TensorDataset(*s, num_classes=10, mean=[0.0], std=[1.0], device=device) for s in sets)
     config = config_of("mlp")
-    config.model = schema.MLP("mlp", 3, 256, "torch")
-    config.optimizer = schema.PowerSGD("powersgd", 0.01, 0.6, 0.0, 0.0, True, True)
+    config.model = schema.MLP(name="mlp", depth=3, width=256, init="torch")
+    config.optimizer = schema.PowerSGD(
+        name="powersgd", lr=0.01, gamma=0.6, momentum=0.0, weight_decay=0.0, lr_in_velocity=True, decay_after_power=True
+    )
     configure(config, device)
     trainer = Trainer(config, device, len(train_set))
     for epoch in range(3):

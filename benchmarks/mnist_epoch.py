@@ -29,9 +29,13 @@ ROOT = os.environ.get("POWERSGD_DATA", Path(__file__).resolve().parent.parent / 
 
 
 def our_epoch(optimizer):
-    dataset = schema.Dataset("mnist", 10, [1, 28, 28], [0.0], [1.0], "none")
-    config = schema.Config(dataset, schema.MLP("mlp", 13, 256, "torch"), optimizer, schema.Constant("constant"),
-                           epochs=1, batch_size=BATCH, seed=0, data_dir=str(ROOT))  # fmt: skip
+    dataset = schema.Dataset(
+        name="mnist", num_classes=10, image_shape=[1, 28, 28], mean=[0.0], std=[1.0], augment="none"
+    )
+    config = schema.Config(
+        dataset=dataset, model=schema.MLP(name="mlp", depth=13, width=256, init="torch"), optimizer=optimizer,
+        schedule=schema.Constant(name="constant"), epochs=1, batch_size=BATCH, seed=0, data_dir=str(ROOT),
+    )  # fmt: skip
     train_set, _ = build_data(config, torch.device("cpu"))
     trainer = Trainer(config, torch.device("cpu"), images=len(train_set))
 
@@ -93,8 +97,18 @@ def main() -> None:
     mnist.fetch(ROOT)
     calls = {
         "floor": floor_epoch(),
-        "ours sgd": our_epoch(schema.SGD("sgd", 0.1, 0.0, 0.0)),
-        "ours powersgd": our_epoch(schema.PowerSGD("powersgd", 0.01, 0.4, 0.0, 0.0, True, True)),
+        "ours sgd": our_epoch(schema.SGD(name="sgd", lr=0.1, momentum=0.0, weight_decay=0.0)),
+        "ours powersgd": our_epoch(
+            schema.PowerSGD(
+                name="powersgd",
+                lr=0.01,
+                gamma=0.4,
+                momentum=0.0,
+                weight_decay=0.0,
+                lr_in_velocity=True,
+                decay_after_power=True,
+            )
+        ),
         "plain sgd": plain_epoch(0.1, None),
         "plain powersgd": plain_epoch(0.01, 0.4),
     }

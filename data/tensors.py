@@ -89,6 +89,14 @@ class TensorDataset:
         return images.float().mul_(self.scale).add_(self.shift)
 
 
+def fingerprint(*tensors: Tensor) -> str:
+    """The SHA-256 of what the tensors hold, in hex."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.contiguous().numpy().data)
+    return found.hexdigest()
+
+
 def balanced_subset(labels: Tensor, size: int, num_classes: int, purpose: str = "subset") -> Tensor:
     """Indices of a fixed subset with equally many images of each class (up to one), in the original order.
 

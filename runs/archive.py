@@ -9,7 +9,8 @@ from pathlib import Path
 
 from runs import table
 from runs.run import Run
-from runs.schema import canonical, digest
+
+from .identity import canonical, setting_id
 
 # What tells the runs of an experiment apart: the column and its setting.
 ABOUT = {
@@ -87,7 +88,7 @@ def described(entry: dict) -> dict:
 
 def setting(config: str) -> str:
     """12 hex digits that name a run's whole config, as the archive has it, but for its seed."""
-    return digest(canonical({key: value for key, value in json.loads(config).items() if key != "seed"}))
+    return setting_id(json.loads(config))
 
 
 def _read(path: Path) -> list[dict]:

@@ -25,35 +25,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from runs import schema
+from runs.identity import settled
 from runs.interrupt import Interrupted
 from runs.run import RunError
-from runs.schema import Config, ConfigError, batch_statistics, validate
+from runs.schema import Config, ConfigError
 
 ERRORS = (ConfigError, RunError, HydraException, OmegaConfBaseException, OSError)
 NOISE = ("full_key:", "object_type=", "reference_type=", "To append to your config")
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = {
     "schema": {"config": schema.Config, "dataset": schema.Dataset, "source": schema.Source},
-    "schema/model": {
-        "mlp": schema.MLP,
-        "resnet": schema.ResNet,
-        "densenet": schema.DenseNet,
-        "resnext": schema.ResNeXt,
-        "wide_resnet": schema.WideResNet,
-    },
-    "schema/optimizer": {
-        "sgd": schema.SGD,
-        "adagrad": schema.Adagrad,
-        "rmsprop": schema.RMSprop,
-        "adam": schema.Adam,
-        "powersgd": schema.PowerSGD,
-        "other": schema.OtherOptimizer,
-    },
-    "schema/schedule": {
-        "constant": schema.Constant,
-        "step": schema.Step,
-        "warm_restarts": schema.WarmRestarts,
-    },
+    "schema/model": {kind.__name__.lower(): kind for kind in {*schema.MODELS.values(), schema.OtherModel}},
+    "schema/optimizer": {kind.__name__.lower(): kind for kind in {*schema.OPTIMIZERS.values(), schema.OtherOptimizer}},
+    "schema/schedule": schema.SCHEDULES,
 }
 
 
@@ -66,20 +50,15 @@ def register() -> None:
 
 
 def plain(config: DictConfig) -> dict:
-    """The resolved config without Hydra's own part, as plain dicts and lists, checked."""
+    """The resolved config without Hydra's own part, as plain dicts and lists, settled and checked."""
     ours = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     resolved = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
-    validate(resolved)
-    resolved["batch_statistics"] = batch_statistics(resolved, int(os.environ.get("WORLD_SIZE", 1)))
-    return resolved
+    return settled(resolved, int(os.environ.get("WORLD_SIZE", 1)))
 
 
 def typed(config: DictConfig) -> Config:
-    """The resolved config as its dataclasses, checked."""
-    settled = config.copy()
-    settled.batch_statistics = plain(config)["batch_statistics"]
-    OmegaConf.resolve(settled)
-    return OmegaConf.to_object(settled)
+    """The same as its dataclasses."""
+    return schema.build(plain(config))
 
 
 class Check(Callback):

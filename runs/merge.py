@@ -7,8 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from runs.run import Run, RunBusy
-from runs.schema import ConfigError, identity
+from .identity import identity
+from .run import Run, RunBusy
+from .schema import ConfigError
 
 
 def merge(source: Path, runs: Path) -> list[str]:
@@ -31,6 +32,9 @@ def _merge_one(theirs: Run, ours: Run) -> str:
         return "left out, its config cannot be read"
     if computes != theirs.id:
         return "left out, its config is not what its name says"
+    data = [run.status().get("data") for run in (theirs, ours)]
+    if None not in data and data[0] != data[1]:
+        return f"left out, it was trained on other data than the one here (fingerprints {data[0]} and {data[1]})"
     if ours.ended():
         return "already here"
     if not theirs.ended() and len(theirs.rows()) <= len(ours.rows()):

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from runs import table
-from runs.files import write_atomically
-from runs.schema import run_name
+from . import table
+from .files import write_atomically
+from .identity import run_name
 
 ENDED = ("finished", "diverged")  # nothing more to do; a failed run is tried again when asked for
 
@@ -93,13 +93,21 @@ class Run:
             raise RunBusy(f"{self.folder} is being trained by another process; it is left alone") from None
         return lock
 
-    def begin(self, config: dict, environment: dict) -> None:
-        """Write the config, and note a start or the change of environment since the last one."""
+    def begin(self, config: dict, environment: dict, data: str) -> None:
+        """Write the config, and note a start or the change of environment since the last one.
+
+        data: the fingerprint of its data. Raises RunError if the run was begun on other data.
+        """
+        before = self.status()
+        if before.get("data") not in (None, data):
+            raise RunError(
+                f"{self.folder} was begun on other data (fingerprint {before['data']}, now {data}); restore that data "
+                f"to resume it, or move the folder away to train it anew"
+            )
         for leftover in self.folder.glob(".*.tmp"):
             leftover.unlink()
         if not (self.folder / "config.yaml").exists():
             write_atomically(self.folder / "config.yaml", _yaml(config).encode())
-        before = self.status()
         changed = {k: v for k, v in environment.items() if before and before.get("environment", {}).get(k) != v}
         if changed:
             self.log(f"resumed at epoch {before.get('epoch')} in another environment: {changed}")
@@ -107,7 +115,7 @@ class Run:
             [{"epoch": before.get("epoch"), **changed}] if changed else []
         )
         self.started = before.get("started") or now()
-        self.environment = environment
+        self.environment, self.data = environment, data
 
     def write_status(self, state: str, epoch: int, epochs: int, seconds: float, reason: str | None = None) -> None:
         """state with the number of complete epochs, the epochs asked for and the seconds of training so far."""
@@ -119,6 +127,7 @@ class Run:
             "seconds": round(seconds, 3),
             "started": self.started,
             "updated": now(),
+            "data": self.data,
             "environment": self.environment,
             "environment_changes": self.changes,
         }

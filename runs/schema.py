@@ -1,360 +1,452 @@
-"""What a run is: the typed config, its range checks and its identity. Imports nothing but the standard library.
+"""Every setting, once: its type, what it may be, whether it is part of a run's identity, and what came before it.
 
-The values stand in `configs/`; the classes here give names and types, and Hydra refuses what does not fit.
+The values stand in `configs/`. Hydra checks names and types against these classes, `check` everything else; `walk` is
+the one way through a config for the checks, the identity, W&B and the archive. Standard library only.
 """
 
-import hashlib
-import json
+import difflib
 import math
-from dataclasses import dataclass, field
-from typing import Any
+import struct
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 FORMAT = 1  # raised when the arithmetic of a run changes, so that old and new runs never mix
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-COMPILE = ("none", "default", "reduce-overhead")
-AUGMENTATIONS = ("none", "crop_flip", "resized_crop_flip")
 INITS = ("torch", "he", "he_fan_out", "xavier", "lecun", "orthogonal")
-WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
 class ConfigError(Exception):
     """A setting that cannot work; the message is one line that names it, its value and what is allowed."""
 
 
-@dataclass
+class Setting(NamedTuple):
+    """One setting of a config, as `walk` meets it."""
+
+    path: str  # dotted
+    field: Field
+    value: Any
+    science: bool  # part of the identity
+
+
+class Rule(NamedTuple):
+    """What a value must be: a test and its words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def setting(
+    rule: Rule | None = None, *, science: bool = True, before: Any = MISSING, default: Any = MISSING,
+    default_factory: Any = MISSING,
+) -> Any:  # fmt: skip
+    """A field of a config.
+
+    science: part of the identity of a run. before: for a setting added later, what runs did until then; with this value
+    it stays out of the identity, so that those runs keep their names. A `before` is never edited.
+    """
+    return field(
+        default=default, default_factory=default_factory, metadata={"rule": rule, "science": science, "before": before}
+    )
+
+
+def at_least(least: float) -> Rule:
+    return Rule(lambda value: value >= least, f"at least {least:g}")
+
+
+def one_of(*choices: str) -> Rule:
+    return Rule(lambda value: value in choices, f"one of {', '.join(choices)}")
+
+
+def each(rule: Rule) -> Rule:
+    return Rule(lambda values: all(map(rule.holds, values)), f"a list, each {rule.words}")
+
+
+def _float32(value: float) -> bool:
+    try:
+        return value == 0 or abs(struct.unpack("f", struct.pack("f", value))[0]) > 0
+    except OverflowError:
+        return False
+
+
+WORD = Rule(
+    lambda text: bool(text) and text[0].isalnum() and all(c.isascii() and (c.isalnum() or c in "._+-") for c in text),
+    "letters, digits and . _ + -, as it becomes part of a folder's name",
+)
+ABOVE_ZERO = Rule(lambda value: value > 0, "above 0")
+SHARE = Rule(lambda value: 0 < value <= 1, "in (0, 1]")
+MOMENTUM = Rule(lambda value: 0 <= value < 1, "in [0, 1)")
+GAMMA = Rule(lambda value: 0 <= value <= 1, "in [0, 1]")
+RATE = Rule(lambda value: value >= 0 and _float32(value), "at least 0, and a number that float32 can hold")
+SHAPE = Rule(lambda shape: len(shape) == 3 and min(shape) >= 1, "channels, height and width, each at least 1")
+RISING = Rule(
+    lambda epochs: all(a < b for a, b in zip([0, *epochs], epochs, strict=False)),
+    "rising epochs, the first at least 1",
+)
+SEED = Rule(lambda seed: 0 <= seed < 2**63, "at least 0 and below 2^63")
+
+
+@dataclass(kw_only=True)
 class Dataset:
-    name: str
-    num_classes: int
-    image_shape: list[int]  # channels, height, width
-    mean: list[float]  # per channel, of pixels scaled to [0, 1]
-    std: list[float]
-    augment: str  # none crop_flip resized_crop_flip
-    subset: int | None = None  # this many training images, balanced over the classes; null = all
-    test_subset: int | None = None  # this many test images, balanced over the classes; null = all
-    validation: int = 0  # of the training images, so many are held out and evaluated; balanced over the classes
-    verify: bool = True  # false: accept files whose checksums differ from the original archive's
-    folder: str = ""  # of an image tree, below data_dir
-    on_error: str = "fail"  # a broken JPEG: fail or skip
-    workers: int = 2  # decoding processes, where images are decoded
+    name: str = setting(WORD)
+    num_classes: int = setting(at_least(1))
+    image_shape: list[int] = setting(SHAPE)  # channels, height, width
+    mean: list[float] = setting()  # per channel, of pixels scaled to [0, 1]
+    std: list[float] = setting(each(ABOVE_ZERO))
+    augment: str = setting(one_of("none", "crop_flip", "resized_crop_flip"))
+    subset: int | None = setting(at_least(1), default=None)  # this many training images, balanced; null = all
+    test_subset: int | None = setting(at_least(1), default=None, before=None)  # the same of the test images
+    validation: int = setting(at_least(0), default=0, before=0)  # training images held out and evaluated, balanced
+    folder: str = setting(default="", before="")  # of an image tree, below data_dir
+    on_error: str = setting(one_of("fail", "skip"), default="fail")  # a broken JPEG
+    load: str = setting(default="", before="")  # of a data set of one's own: module.function or file.py:function
+    code: str | None = setting(default=None, before=None)  # set by the program: what `load` contains
+    sizes: list[int] = setting(science=False, default_factory=list)  # images for training and testing, for plans
+    verify: bool = setting(science=False, default=True)  # false: accept files that differ from the original archive
+    workers: int = setting(at_least(0), science=False, default=2)  # decoding processes, where images are decoded
 
 
-@dataclass
-class MLP:
-    name: str
-    depth: int
-    width: int
-    init: str
-    summary: bool = False  # print its layers and train nothing
+@dataclass(kw_only=True)
+class Model:
+    name: str = setting(WORD)
+    init: str = setting(one_of(*INITS))
+    summary: bool = setting(science=False, default=False)  # print its layers and train nothing
 
 
-@dataclass
-class ResNet:
-    name: str
-    blocks: list[int]
-    width: int
-    init: str
-    summary: bool = False  # print its layers and train nothing
+@dataclass(kw_only=True)
+class MLP(Model):
+    depth: int = setting(at_least(2))
+    width: int = setting(at_least(1))
 
 
-@dataclass
-class DenseNet:
-    name: str
-    blocks: list[int]
-    growth: int
-    init: str
-    summary: bool = False  # print its layers and train nothing
+@dataclass(kw_only=True)
+class ResNet(Model):
+    blocks: list[int] = setting(each(at_least(1)))
+    width: int = setting(at_least(1))
 
 
-@dataclass
-class ResNeXt:
-    name: str
-    depth: int
-    cardinality: int
-    width: int
-    stem: int
-    init: str
-    summary: bool = False  # print its layers and train nothing
+@dataclass(kw_only=True)
+class DenseNet(Model):
+    blocks: list[int] = setting(each(at_least(1)))
+    growth: int = setting(at_least(1))
 
 
-@dataclass
-class WideResNet:
-    name: str
-    depth: int
-    widen: int
-    init: str
-    summary: bool = False  # print its layers and train nothing
+@dataclass(kw_only=True)
+class ResNeXt(Model):
+    depth: int = setting(at_least(2))
+    cardinality: int = setting(at_least(1))
+    width: int = setting(at_least(1))
+    stem: int = setting(at_least(1))
 
 
-@dataclass
-class SGD:
-    name: str
-    lr: float
-    momentum: float
-    weight_decay: float
+@dataclass(kw_only=True)
+class WideResNet(Model):
+    depth: int = setting(at_least(2))
+    widen: int = setting(at_least(1))
 
 
-@dataclass
-class Adagrad:
-    name: str
-    lr: float
-    initial_accumulator_value: float
-    weight_decay: float
+@dataclass(kw_only=True)
+class OtherModel(Model):
+    """Anyone's network: a class called with num_classes, init and its arguments."""
+
+    init: str = setting(one_of(*INITS), default="torch")
+    class_path: str = setting()  # module.Class or file.py:Class
+    arguments: dict[str, Any] = setting(default_factory=dict)
+    code: str | None = setting(default=None, before=None)  # set by the program: what the class contains
 
 
-@dataclass
-class RMSprop:
-    name: str
-    lr: float
-    weight_decay: float
+@dataclass(kw_only=True)
+class Optimizer:
+    name: str = setting(WORD)
+    lr: float = setting(RATE)
 
 
-@dataclass
-class Adam:
-    name: str
-    lr: float
-    weight_decay: float
+@dataclass(kw_only=True)
+class SGD(Optimizer):
+    momentum: float = setting(MOMENTUM)
+    weight_decay: float = setting(RATE)
+    nesterov: bool = setting(default=False, before=False)
+    dampening: float = setting(RATE, default=0.0, before=0)
 
 
-@dataclass
-class PowerSGD:
-    name: str
-    lr: float
-    gamma: float
-    momentum: float
-    weight_decay: float
-    lr_in_velocity: bool
-    decay_after_power: bool
+@dataclass(kw_only=True)
+class Adagrad(Optimizer):
+    initial_accumulator_value: float = setting(RATE)
+    weight_decay: float = setting(RATE)
 
 
-@dataclass
-class OtherOptimizer:
+@dataclass(kw_only=True)
+class RMSprop(Optimizer):
+    weight_decay: float = setting(RATE)
+
+
+@dataclass(kw_only=True)
+class Adam(Optimizer):
+    weight_decay: float = setting(RATE)
+
+
+@dataclass(kw_only=True)
+class PowerSGD(Optimizer):
+    gamma: float = setting(GAMMA)
+    momentum: float = setting(MOMENTUM)
+    weight_decay: float = setting(RATE)
+    lr_in_velocity: bool = setting()
+    decay_after_power: bool = setting()
+
+
+@dataclass(kw_only=True)
+class OtherOptimizer(Optimizer):
     """Anyone's optimizer, one YAML file; training/build.py says which classes may be named."""
 
-    name: str
-    class_path: str  # torch.optim.AdamW, optimizers.controls.RescaledSGD, or path/to/file.py:Class
-    lr: float
-    weight_decay: float | None = None  # null: not given to the class
-    arguments: dict[str, Any] = field(default_factory=dict)  # its other keyword arguments
-    grid: dict[str, Any] = field(default_factory=dict)  # what `also` tries: setting -> values
+    class_path: str = setting()  # torch.optim.AdamW, package.module.Class, or path/to/file.py:Class
+    weight_decay: float | None = setting(RATE, default=None)  # null: not given to the class
+    arguments: dict[str, Any] = setting(default_factory=dict)  # its other keyword arguments
+    code: str | None = setting(default=None, before=None)  # set by the program: what the class contains
+    grid: dict[str, Any] = setting(science=False, default_factory=dict)  # what `also` tries: setting -> values
 
 
-@dataclass
-class Constant:
-    name: str
+@dataclass(kw_only=True)
+class Schedule:
+    name: str = setting(WORD)
 
 
-@dataclass
-class Step:
-    name: str
-    milestones: list[int]  # epochs after which lr is multiplied by factor
-    factor: float
+@dataclass(kw_only=True)
+class Constant(Schedule):
+    pass
 
 
-@dataclass
-class WarmRestarts:
-    name: str
-    first: int  # epochs of the first cosine cycle, T_0
-    longer: int  # each cycle is this many times the one before, T_mult
+@dataclass(kw_only=True)
+class Step(Schedule):
+    milestones: list[int] = setting(RISING)  # epochs after which lr is multiplied by factor
+    factor: float = setting(SHARE)
 
 
-@dataclass
+@dataclass(kw_only=True)
+class WarmRestarts(Schedule):
+    first: int = setting(at_least(1))  # epochs of the first cosine cycle, T_0
+    longer: int = setting(at_least(1))  # each cycle is this many times the one before, T_mult
+
+
+@dataclass(kw_only=True)
 class Source:
-    name: str
-    lr_in_velocity: bool
-    weight_decay: dict[str, float]  # per data set
+    name: str = setting(WORD)
+    lr_in_velocity: bool = setting()
+    weight_decay: dict[str, float] = setting(Rule(lambda each: min(each.values()) >= 0, "at least 0"))  # per data set
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Stop:
-    dead: bool = False  # end when the first layer's gradient was exactly 0 for a whole epoch
-    success: float | None = None  # end when the epoch's running train accuracy reaches this
+    dead: bool = setting(default=False)  # end when the first layer's gradient was exactly 0 for a whole epoch
+    success: float | None = setting(SHARE, default=None)  # end when an epoch's running train accuracy reaches this
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Protocol:
     """Section 4.1: how sweep.py chooses a setting of each grid entry; sweeps/protocol.py."""
 
-    tune: bool = False  # false: train the grid and choose nothing
-    select_on: str = "test"  # the paper's way; or validation
-    seeds: list[int] = field(default_factory=lambda: [100])  # train the grid, and select
-    refine: list[str] = field(default_factory=list)  # grid entries whose lr is refined
-    similar: float = 0.001  # accuracies this close are similar, and the faster setting wins
-    reach: float = 0.95  # "faster" is fewer epochs to this share of the best accuracy
-    validation: int = 5000  # images held out under select_on=validation, at most a tenth of the training set
+    tune: bool = setting(default=False)  # false: train the grid and choose nothing
+    select_on: str = setting(one_of("test", "validation"), default="test")  # test is the paper's way
+    seeds: list[int] = setting(each(SEED), default_factory=lambda: [100])  # train the grid, and select
+    refine: list[str] = setting(default_factory=list)  # grid entries whose lr is refined
+    similar: float = setting(at_least(0), default=0.001)  # accuracies this close are similar, and the faster wins
+    reach: float = setting(SHARE, default=0.95)  # "faster" is fewer epochs to this share of the best accuracy
+    validation: int = setting(at_least(1), default=5000)  # held out under select_on=validation, at most a tenth
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Wandb:
-    mode: str = "auto"
-    project: str = "powersgd"
-    entity: str | None = None
+    mode: str = setting(one_of("auto", "online", "offline", "disabled"), default="auto")
+    project: str = setting(default="powersgd")
+    entity: str | None = setting(default=None)
 
 
-@dataclass
+def how(default: Any = MISSING, rule: Rule | None = None, **options) -> Any:
+    """A setting of what a run is for, where and how it runs: no part of its identity."""
+    return setting(rule, science=False, default=default, **options)
+
+
+@dataclass(kw_only=True)
 class Config:
-    # What is computed: these make the run's identity.
-    dataset: Dataset
-    model: Any
-    optimizer: Any
-    schedule: Any
-    epochs: int
-    batch_size: int
-    seed: int
-    precision: str = "fp32"
-    batch_statistics: int | None = None  # images in one BatchNorm statistic; null = the batch. Set, not chosen
-    stop: Stop = field(default_factory=Stop)
-    evaluate_train: bool = False
-    layer_norms: bool = False  # an MLP's amplification by the Powerball function, layer by layer
-    format: int = FORMAT
+    # What is computed
+    dataset: Dataset = setting()
+    model: Model = setting()
+    optimizer: Optimizer = setting()
+    schedule: Schedule = setting()
+    epochs: int = setting(at_least(1))
+    batch_size: int = setting(at_least(1))
+    seed: int = setting(SEED)
+    precision: str = setting(one_of("fp32", "tf32", "bf16", "fp16"), default="fp32")
+    batch_statistics: int | None = setting(default=None)  # images in one BatchNorm statistic; null = the batch
+    stop: Stop = setting(default_factory=Stop)
+    evaluate_train: bool = setting(default=False)
+    layer_norms: bool = setting(default=False, before=False)  # an MLP's amplification, layer by layer
+    format: int = setting(default=FORMAT)
 
-    # What it is for, where and how it runs: these do not.
-    experiment: str | None = None
-    tier: str = "paper"
-    source: Any = None
-    refused: str | None = None  # why this experiment does not exist at this tier
-    seeds: list[int] = field(default_factory=list)
-    grid: dict[str, Any] = field(default_factory=dict)
-    protocol: Protocol = field(default_factory=Protocol)
-    also: list[str] = field(default_factory=list)
-    only: list[str] = field(default_factory=list)
-    plan: bool = False
-    status: bool = False
-    calibrate: bool = False
-    merge: str | None = None
-    archive: bool = False
-    budget: float = 12.0
-    retry: bool = False
-    device: str = "auto"
-    threads: int = 1
-    accumulate: int = 1
-    channels_last: bool = True
-    compile: str = "none"
-    deterministic: bool = True
-    sync_batchnorm: bool = False
-    results: str = "results"
-    runs: str = "results/runs"
-    data_dir: str = "downloads"
-    checkpoint_seconds: float = 60.0
-    wandb: Wandb = field(default_factory=Wandb)
-    progress: bool = True
-
-
-OPERATIONAL = {
-    "experiment", "tier", "source", "refused", "seeds", "grid", "protocol", "also", "only", "plan", "status",
-    "calibrate", "merge", "archive", "budget", "retry", "device", "threads", "accumulate", "channels_last", "compile",
-    "deterministic", "sync_batchnorm", "results", "runs", "data_dir", "checkpoint_seconds", "wandb",
-    "progress", "model.summary", "optimizer.grid", "dataset.verify", "dataset.workers",
-}  # fmt: skip
-
-PARTS = tuple(f"{key}." for key in OPERATIONAL if "." in key)
-
-# A key added later -> what runs did before it existed. Left out of the identity while it has that value, so
-# that the runs made before keep theirs. Lines are only ever added.
-BEFORE: dict[str, Any] = {
-    "dataset.folder": "", "dataset.validation": 0, "dataset.test_subset": None, "layer_norms": False,
-}  # fmt: skip
+    # What it is for, where and how it runs
+    experiment: str | None = how(None)
+    tier: str = how("paper")
+    source: Source | None = how(None)
+    unavailable_reason: str | None = how(None)  # why this experiment does not exist at this tier
+    seeds: list[int] = how(rule=each(SEED), default_factory=list)
+    grid: dict[str, Any] = how(default_factory=dict)
+    protocol: Protocol = how(default_factory=Protocol)
+    also: list[str] = how(default_factory=list)
+    only: list[str] = how(default_factory=list)
+    plan: bool = how(False)
+    status: bool = how(False)
+    calibrate: bool = how(False)
+    merge: str | None = how(None)
+    archive: bool = how(False)
+    rerun: str | None = how(None)
+    planned: str | None = how(None)  # set by sweep.py: the identity that the plan waits for
+    budget: float = how(12.0, at_least(0))
+    retry: bool = how(False)
+    device: str = how("auto")
+    threads: int = how(1, at_least(1))
+    accumulate: int = how(1, at_least(1))
+    channels_last: bool = how(True)
+    compile: str = how("none", one_of("none", "default", "reduce-overhead"))
+    deterministic: bool = how(True)
+    sync_batchnorm: bool = how(False)
+    results: str = how("results")
+    runs: str = how("results/runs")
+    data_dir: str = how("downloads")
+    checkpoint_seconds: float = how(60.0, at_least(0))
+    wandb: Wandb = how(default_factory=Wandb)
+    progress: bool = how(True)
 
 
-def identity(config: dict) -> str:
-    """12 hex digits that name what the resolved config (plain dict) computes.
+# By the name of the chosen option; a name that is not here is anyone's own.
+MODELS = {"mlp": MLP, "resnet50": ResNet, "resnet50_imagenet": ResNet, "densenet121": DenseNet, "resnext29": ResNeXt,
+          "wrn26": WideResNet}  # fmt: skip
+OPTIMIZERS = {"sgd": SGD, "sgdm": SGD, "adagrad": Adagrad, "rmsprop": RMSprop, "adam": Adam, "powersgd": PowerSGD,
+              "powersgdm": PowerSGD}  # fmt: skip
+SCHEDULES = {"constant": Constant, "step": Step, "warm_restarts": WarmRestarts}
 
-    Not touched by the order of keys, the spelling of a number, nor by where and how the run takes place.
+RETIRED = {"refused"}  # keys of configs written by earlier versions, none of which was ever part of an identity
+
+
+def walk(config: dict, kind: type = Config, prefix: str = "", science: bool = True) -> Iterator[Setting]:
+    """Every setting that a plain config has, sections opened.
+
+    Raises ConfigError for a key that no schema has, with the nearest one, and for a section that is none.
     """
-    return digest(canonical(science(config)))
+    known = {part.name: part for part in fields(kind)}
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if path in RETIRED:
+            continue
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            there = f"there are {', '.join(known)}" if prefix else "'python train.py --cfg job' lists all"
+            raise ConfigError(f"unknown setting {path}: {f'did you mean {prefix}{close[0]}?' if close else there}")
+        part = known[key]
+        counts = science and part.metadata["science"]
+        section = section_kind(path, part, value)
+        if section is None:
+            yield Setting(path, part, value, counts)
+        else:
+            yield from walk(value, section, f"{path}.", counts)
 
 
-def science(config: dict) -> dict[str, Any]:
-    """The settings that make a run's identity, by their dotted names. Raises ConfigError on nan and inf."""
-    whole = {key: value for key, value in config.items() if key not in OPERATIONAL}
-    flat = {key: value for key, value in _flat(whole).items() if not f"{key}.".startswith(PARTS)}
-    return {key: value for key, value in flat.items() if key not in BEFORE or BEFORE[key] != value}
+def section_kind(path: str, part: Field, value: Any) -> type | None:
+    """The dataclass of a section, which for the groups hangs on the chosen name; None for a single setting."""
+    kinds = [kind for kind in (part.type, *get_args(part.type)) if is_dataclass(kind)]
+    if not kinds or (value is None and type(None) in get_args(part.type)):
+        return None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}={value}: choose one of the options in configs/{path}/")
+    name = value.get("name")
+    if kinds[0] is Schedule and name not in SCHEDULES:
+        raise ConfigError(f"schedule.name={name}: choose one of {', '.join(SCHEDULES)}")
+    table, other = {
+        Model: (MODELS, OtherModel), Optimizer: (OPTIMIZERS, OtherOptimizer), Schedule: (SCHEDULES, None)
+    }.get(kinds[0], ({}, kinds[0]))  # fmt: skip
+    found = table.get(name, other)
+    if found in (OtherModel, OtherOptimizer) and "class_path" not in value:
+        raise ConfigError(f"{path}.name={name}: choose one of {', '.join(table)}, or give a class_path")
+    return found
 
 
-def canonical(settings: dict[str, Any]) -> str:
-    """The one spelling of flat settings, which is what is hashed."""
-    return json.dumps(settings, sort_keys=True, separators=(",", ":"))
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def run_name(config: dict) -> str:
-    """The folder of a run: readable first, its identity last."""
-    model, optimizer = config["model"], config["optimizer"]
-    parts = [config["dataset"]["name"], model["name"] + (str(model["depth"]) if model["name"] == "mlp" else "")]
-    parts += [optimizer["name"], f"lr{_number(optimizer['lr']):g}"]
-    parts += [f"gamma{_number(optimizer['gamma']):g}"] if "gamma" in optimizer else []
-    return "-".join([*parts, f"seed{config['seed']}", identity(config)])
-
-
-def _flat(value, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {k: v for key, part in value.items() for k, v in _flat(part, f"{prefix}{key}.").items()}
-    if isinstance(value, (list, tuple)):
-        return {prefix[:-1]: [_number(part) for part in value]}
-    return {prefix[:-1]: _number(value)}
-
-
-def _number(value):
-    """1, 1.0 and 1e0 are one number, and so are 0.0 and -0.0."""
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ConfigError(f"a setting is {value}; only finite numbers can name a run")
-        return int(value) if value == int(value) else value
-    return value
-
-
-def validate(config: dict) -> None:
-    """Range checks that the schema cannot make. Raises ConfigError on the first that fails."""
-    for section in ("dataset", "model", "optimizer", "schedule", "source"):
-        if not isinstance(config.get(section), dict):
-            raise ConfigError(f"{section}={config.get(section)}: choose one of the options in configs/{section}/")
-    unknown = [key for key in config if key not in Config.__dataclass_fields__]
-    if unknown:
-        raise ConfigError(f"unknown setting '{unknown[0]}'; 'python train.py --cfg job' lists them all")
-    if config.get("refused"):
-        raise ConfigError(config["refused"])
-    _one_of(config, "dataset.augment", AUGMENTATIONS)
-    _one_of(config, "dataset.on_error", ("fail", "skip"))
-    _one_of(config, "precision", PRECISIONS)
-    _one_of(config, "compile", COMPILE)
-    _whole(config, "accumulate", 1)
-    _one_of(config, "wandb.mode", WANDB_MODES)
-    _whole(config, "epochs", 1)
-    _whole(config, "batch_size", 1)
-    _whole(config, "threads", 1)
-    _whole(config, "seed", 0)
-    for key in ("dataset.subset", "dataset.test_subset"):
-        if _get(config, key) is not None and _get(config, key) < 1:
-            raise ConfigError(f"{key}={_get(config, key)}: at least 1 image, or null for all")
-    subset = _get(config, "dataset.subset")
-    _whole(config, "dataset.validation", 0)
-    validation = _get(config, "dataset.validation")
-    if subset is not None and validation >= subset:
-        raise ConfigError(f"dataset.validation={validation}: must be below dataset.subset={subset}")
+def check(config: dict) -> None:
+    """Names, types, ranges and what goes together, of a whole plain config. Raises ConfigError at the first mistake."""
+    _check_complete(config)
+    for path, part, value, _ in walk(config):
+        _check_type(path, part.type, value)
+        rule = part.metadata["rule"]
+        if rule and value is not None and not rule.holds(value):
+            raise ConfigError(f"{path}={value}: must be {rule.words}")
+    if config["unavailable_reason"]:
+        raise ConfigError(config["unavailable_reason"])
+    dataset = config["dataset"]
+    channels = dataset["image_shape"][0]
+    for key in ("mean", "std"):
+        if len(dataset[key]) != channels:
+            raise ConfigError(f"dataset.{key}={dataset[key]}: must have {channels} numbers, one a channel")
+    if dataset["subset"] is not None and dataset["validation"] >= dataset["subset"]:
+        raise ConfigError(
+            f"dataset.validation={dataset['validation']}: must be below dataset.subset={dataset['subset']}"
+        )
     if config["layer_norms"] and config["model"]["name"] != "mlp":
         raise ConfigError(f"layer_norms=true: only model=mlp has them, not {config['model']['name']}")
-    _one_of(config, "protocol.select_on", ("test", "validation"))
-    _range(config, "protocol.similar", lambda similar: similar >= 0, "at least 0")
-    _range(config, "protocol.reach", lambda reach: 0 < reach <= 1, "in (0, 1]")
-    _whole(config, "protocol.validation", 1)
-    _range(config, "budget", lambda hours: hours >= 0, "at least 0 hours")
-    success = _get(config, "stop.success")
-    if success is not None and not 0 < success <= 1:
-        raise ConfigError(f"stop.success={success}: an accuracy in (0, 1], or null")
-    if "depth" in config["model"]:
-        _whole(config, "model.depth", 2)
-    if "width" in config["model"]:
-        _whole(config, "model.width", 1)
-    if "init" in config["model"]:
-        _one_of(config, "model.init", INITS)
-    _range(config, "optimizer.lr", lambda lr: lr >= 0, "at least 0")
-    _range(config, "optimizer.gamma", lambda gamma: 0 <= gamma <= 1, "in [0, 1]")
-    _range(config, "optimizer.momentum", lambda momentum: 0 <= momentum < 1, "in [0, 1)")
-    _range(config, "optimizer.weight_decay", lambda decay: decay >= 0, "at least 0")
-    identity(config)  # refuses nan and inf anywhere
+    if config["accumulate"] > config["batch_size"]:
+        raise ConfigError(f"accumulate={config['accumulate']}: must be at most batch_size={config['batch_size']}")
+
+
+def _check_complete(config: dict, kind: type = Config, prefix: str = "") -> None:
+    for part in fields(kind):
+        path = f"{prefix}{part.name}"
+        if part.name in config:
+            section = section_kind(path, part, config[part.name])
+            if section is not None:
+                _check_complete(config[part.name], section, f"{path}.")
+        elif part.default is MISSING and part.default_factory is MISSING:
+            raise ConfigError(f"{path} is missing: {prefix}name={config.get('name')} needs it")
+
+
+def _check_type(path: str, kind: Any, value: Any) -> None:
+    if not _is(value, kind):
+        name = kind.__name__ if isinstance(kind, type) and not get_origin(kind) else str(kind).replace("typing.", "")
+        raise ConfigError(f"{path}={value}: must be {name}")
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ConfigError(f"{path}={number}: only finite numbers can name a run")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a plain value has a field's type; an int is a float, a bool is neither."""
+    if kind is Any:
+        return True
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return any(_is(value, one) for one in arguments)
+    if origin is list:
+        return isinstance(value, list) and all(_is(one, arguments[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_is(one, arguments[1]) for one in value.values())
+    if is_dataclass(kind):
+        return value is None
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def build(config: dict, kind: type = Config, prefix: str = "") -> Any:
+    """The dataclasses of a plain config that `check` has passed; ints become floats where floats are meant."""
+    values = {}
+    for part in fields(kind):
+        if part.name not in config:
+            continue
+        value = config[part.name]
+        section = section_kind(f"{prefix}{part.name}", part, value)
+        if section is not None:
+            value = build(value, section, f"{prefix}{part.name}.")
+        elif float in (part.type, *get_args(part.type)) and value is not None:
+            value = [float(one) for one in value] if isinstance(value, list) else value
+            value = float(value) if isinstance(value, int) else value
+        values[part.name] = value
+    return kind(**values)
 
 
 def batch_statistics(config: dict, processes: int) -> int | None:
@@ -365,25 +457,3 @@ def batch_statistics(config: dict, processes: int) -> int | None:
     """
     parts = config["accumulate"] * (1 if config["sync_batchnorm"] else processes)
     return None if parts == 1 or config["model"]["name"] == "mlp" else config["batch_size"] // parts
-
-
-def _get(config: dict, key: str):
-    for part in key.split("."):
-        config = (config or {}).get(part)
-    return config
-
-
-def _one_of(config: dict, key: str, choices) -> None:
-    if _get(config, key) not in choices:
-        raise ConfigError(f"{key}={_get(config, key)}: choose one of {', '.join(choices)}")
-
-
-def _whole(config: dict, key: str, least: int) -> None:
-    if _get(config, key) < least:
-        raise ConfigError(f"{key}={_get(config, key)}: must be at least {least}")
-
-
-def _range(config: dict, key: str, holds, allowed: str) -> None:
-    value = _get(config, key)
-    if value is not None and not holds(value):
-        raise ConfigError(f"{key}={value}: must be {allowed}")

@@ -3,8 +3,10 @@
 Nothing is remembered between commands: every plan replays the protocol from the runs' own records.
 """
 
+import functools
 import itertools
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,18 +14,21 @@ from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from data import SIZES
 from runs import archive, cli, table
 from runs.files import write_atomically
+from runs.identity import science, settled
 from runs.run import ENDED, Run
-from runs.schema import OPERATIONAL, ConfigError, science, validate
+from runs.schema import ConfigError, walk
 
 from . import protocol
 
-# What a command may change without changing what the experiment asks.
-NEUTRAL = (OPERATIONAL - {"seeds", "grid", "source", "protocol"}) | {"launcher"}
+# What a command may change without changing what the experiment asks, besides every operational setting.
+PLACES = {"launcher", "hydra"}
+# No part of a run's identity, and still what the experiment asks.
+ASKED = {"seeds", "grid", "source", "protocol"}
 
 TIERS = ("paper", "laptop", "smoke")
 
@@ -36,8 +41,13 @@ class Job:
     stage: str  # grid, refine or report
     setting: tuple  # (path, value) pairs of the entry's axes
     config: dict
-    overrides: list[str]
+    composed_by: list[str]
     archived: list[dict] | None = None  # its rows, if it counts as done by the archive
+
+    @property
+    def overrides(self) -> list[str]:
+        """Hands the worker the identity, too: it refuses to train anything else."""
+        return [*self.composed_by, f"planned='{self.run.id}'"]  # 12e34567890a is no number
 
     @cached_property
     def run(self) -> Run:
@@ -119,28 +129,26 @@ class Experiment:
     def __init__(self, config: DictConfig, given: list[str]):
         self.base = cli.plain(config)
         self.protocol = self.base["protocol"]
-        hydra, loader = HydraConfig.instance().cfg, GlobalHydra.instance().config_loader()
         self.entries = []
         for label, groups, axes, settings_of in grid_entries(self.base):
             chosen = [*given, *(f"{group}={option}" for group, option in groups.items())]
-            composed = cli.plain(loader.load_sweep_config(hydra, chosen))
-            self.entries.append(Entry(label, composed, chosen, axes, settings_of))
+            self.entries.append(Entry(label, chosen, axes, settings_of))
         shared = {path: values for path, values in self.entries[0].axes.items() if not path.startswith("optimizer.")}
         for label in _distinct(self.base["also"]):
-            chosen = [*given, f"optimizer={label}"]
-            composed = cli.plain(loader.load_sweep_config(hydra, chosen))
-            grid = composed["optimizer"].get("grid") or {}
+            entry = Entry(label, [*given, f"optimizer={label}"], {}, None)
+            grid = entry.composed["optimizer"].get("grid") or {}
             axes = _axes({f"optimizer.{key}": values for key, values in grid.items()}, self.base["tier"])
             if not axes:
                 raise ConfigError(
                     f"also={label}: configs/optimizer/{label}.yaml has no grid, as in `grid: {{lr: [1e-3]}}`"
                 )
-            self.entries.append(Entry(label, composed, chosen, axes | shared, None))
+            self.entries.append(Entry(label, entry.chosen, axes | shared, None))
         for entry in self.entries:
             if "class_path" in entry.composed["optimizer"]:
                 from training.build import load_class
 
-                load_class(entry.composed["optimizer"]["class_path"])  # refuses before anything is trained
+                chosen = entry.composed["optimizer"]  # refused before anything is trained
+                load_class(chosen["class_path"], chosen["code"])
         labels = {entry.label for entry in self.entries}
         for label in self.base["only"]:
             if label not in labels:
@@ -151,11 +159,22 @@ class Experiment:
         both = set(self.protocol["seeds"]) & set(self.base["seeds"])
         if self.protocol["tune"] and both:
             raise ConfigError(f"protocol.seeds={min(both)}: a seed that selects cannot be one of `seeds`, that report")
-        self.changes = [text for text in given if not _neutral(text.lstrip("+~").split("=")[0])]
+        self.changes = [text for text in given if not self._neutral(text.lstrip("+~").split("=")[0])]
         self.label = "custom" if self.changes else self.base["tier"]
         self.name = self.base["experiment"] or "sweep"
         self.results = Path(self.base["results"])
         self.archived = archive.rows_by_run(self.results / self.label) if self.base["archive"] else {}
+
+    def _neutral(self, key: str) -> bool:
+        """Whether a setting of the command line leaves alone what the experiment asks."""
+        if key.split(".")[0] in PLACES | ASKED:
+            return key.split(".")[0] in PLACES
+        found = [
+            one.science
+            for one in walk(self.base)
+            if f"{one.path}.".startswith(f"{key}.") or key.startswith(f"{one.path}.")
+        ]
+        return bool(found) and not any(found)
 
     def plan(self) -> Plan:
         """All runs that are known by now, from what is on disk."""
@@ -214,7 +233,7 @@ class Experiment:
         jobs = []
         for seed, setting in itertools.product(seeds, settings):
             values = fixed | dict(setting)
-            overrides = [*entry.chosen, *(f"{path}={value}" for path, value in values.items()), f"seed={seed}"]
+            overrides = [*entry.chosen, *entry.spelled(values), f"seed={seed}"]
             job = Job(entry.label, stage, setting, entry.point(values, seed), overrides)
             if self.archived and not job.run.ended():
                 job.archived = self.archived.get(job.run.id)
@@ -222,38 +241,57 @@ class Experiment:
         return jobs
 
 
-@dataclass
 class Entry:
-    """One entry of a grid, composed: its axes, by the path of the setting that they vary."""
+    """One entry of a grid: what composes it, and its axes, by the path of the setting that they vary.
 
-    label: str
-    composed: dict
-    chosen: list[str]
-    axes: dict[str, list]
-    settings_of: str | None  # the entry whose chosen settings it takes
+    settings_of: the entry whose chosen settings it takes. Raises ConfigError.
+    """
+
+    def __init__(self, label: str, chosen: list[str], axes: dict[str, list], settings_of: str | None):
+        self.label, self.chosen, self.axes, self.settings_of = label, chosen, axes, settings_of
+        self.composed, self.read_by_others = compose(tuple(chosen))
+        for path in axes:
+            if path.endswith(".name"):
+                raise ConfigError(
+                    f"grid.{label}: {path} names an option; choose the group, {path.removesuffix('.name')}"
+                )
 
     def settings(self) -> list[tuple]:
         return [tuple(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())]
 
+    def spelled(self, values: dict) -> list[str]:
+        return [f"{path}={json.dumps(value)}" for path, value in values.items()]
+
     def point(self, values: dict, seed: int) -> dict:
-        """The config of one run; shares with the composed one what it does not change."""
-        point = self.composed | {"seed": seed}
+        """The config of one run, as its command line composes it; shares with the entry's what it does not change.
+
+        Composing takes 0.1 s, so values are put into the entry's config, but for those that other settings are made of.
+        """
+        read = {path: value for path, value in values.items() if self._is_read(path)}
+        base = compose((*self.chosen, *self.spelled(read)))[0] if read else self.composed
+        point = base | {"seed": seed}
         for path, value in values.items():
             *sections, key = path.split(".")
             part = point
             for section in sections:
-                part[section] = part = dict(part.get(section, {}))
-            if key not in part:
-                raise ConfigError(f"grid.{self.label}: there is no setting {path}")
-            if isinstance(part[key], (int, float)) and not isinstance(value, (int, float)):
-                raise ConfigError(f"grid.{self.label}: {path}={value} is not a number")
+                if not isinstance(part.get(section), dict):
+                    raise ConfigError(f"grid.{self.label}: there is no setting {path}")
+                part[section] = part = dict(part[section])
             part[key] = value
-        validate(point)
-        return point
+        return settled(point)
+
+    def _is_read(self, path: str) -> bool:
+        return any(
+            f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}.") for other in self.read_by_others
+        )
 
 
-def _neutral(key: str) -> bool:
-    return key in NEUTRAL or key.split(".")[0] in NEUTRAL
+@functools.lru_cache(maxsize=1024)
+def compose(overrides: tuple[str, ...]) -> tuple[dict, set[str]]:
+    """The resolved config of a command line, and the paths that its other settings are made of. Under @hydra.main."""
+    config = GlobalHydra.instance().config_loader().load_sweep_config(HydraConfig.instance().cfg, list(overrides))
+    text = json.dumps(OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])))
+    return cli.plain(config), {path.rstrip(".") for path in re.findall(r"\$\{([a-z_.]+)", text)}
 
 
 def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list], str | None]]:

@@ -18,6 +18,7 @@ torch.set_num_threads(1)  # the bits of a run depend on it, and test processes s
 @pytest.fixture(autouse=True)
 def data_is_read_anew():
     build.read_split.cache_clear()
+    build.files_fingerprint.cache_clear()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.records import NoRecords, collect, load
 from runs import archive, table
-from runs.schema import digest, science
+from runs.identity import digest, science
 from training.execute import execute
 
 from .helpers import ROOT, make_config, run_of

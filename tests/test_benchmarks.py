@@ -9,7 +9,7 @@ from runs import schema
 
 def test_the_suite_s_epoch_of_the_mnist_benchmark_runs(real_mnist, monkeypatch):
     monkeypatch.setattr(mnist_epoch, "ROOT", real_mnist)
-    mnist_epoch.our_epoch(schema.SGD("sgd", 0.1, 0.0, 0.0))()
+    mnist_epoch.our_epoch(schema.SGD(name="sgd", lr=0.1, momentum=0.0, weight_decay=0.0))()
     monkeypatch.setattr(mnist_epoch, "STEPS", 2)
     mnist_epoch.floor_epoch()()
 

@@ -36,9 +36,12 @@ def main(norm, sync, out):
     # A function, so that the trainer, which holds the process group, is gone before the interpreter ends.
     module.build_model = lambda config: Small(norm)
     world = World.from_environment()
-    dataset = schema.Dataset("synthetic", 10, [3, 8, 8], [0.5] * 3, [0.25] * 3, "none")
-    config = schema.Config(dataset, schema.MLP("mlp", 2, 4, "torch"), schema.SGD("sgd", 0.1, 0.9, 0.0),
-                           schema.Constant("constant"), 1, 10, 0, sync_batchnorm=sync)
+    dataset = schema.Dataset(name="synthetic", num_classes=10, image_shape=[3, 8, 8], mean=[0.5] * 3, std=[0.25] * 3,
+                             augment="none")
+    config = schema.Config(
+        dataset=dataset, model=schema.MLP(name="mlp", depth=2, width=4, init="torch"),
+        optimizer=schema.SGD(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.0),
+        schedule=schema.Constant(name="constant"), epochs=1, batch_size=10, seed=0, sync_batchnorm=sync)
     torch.set_num_threads(1)
     device = torch.device("cpu")
     with world.connected(device):

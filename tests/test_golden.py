@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from data.tensors import derived_seed
 from runs import cli
-from runs.schema import identity
+from runs.identity import identity
 from sweeps.plan import Experiment
 from training.execute import execute
 

@@ -10,7 +10,9 @@ import torch
 
 from optimizers import powerball
 from optimizers.controls import NormalisedSGD, RescaledSGD
-from runs.schema import ConfigError, identity
+from runs.code import code_of
+from runs.identity import identity
+from runs.schema import ConfigError
 from training.build import build_optimizer, load_class
 from training.execute import execute
 
@@ -38,7 +40,8 @@ def test_adamw_trains_as_torch_does(tmp_path, fake_mnist):
 
 def test_a_class_of_the_users_own_file_is_trained_and_resumes(tmp_path, fake_mnist):
     (tmp_path / "mine.py").write_text(MINE)
-    changes = {"optimizer.class_path": f"{tmp_path / 'mine.py'}:Halved", "optimizer.weight_decay": None,
+    path = f"{tmp_path / 'mine.py'}:Halved"
+    changes = {"optimizer.class_path": path, "optimizer.code": code_of(path), "optimizer.weight_decay": None,
                "optimizer.arguments": {"strength": 2.0}, "optimizer.lr": 0.05}  # fmt: skip
     ours = run_of(make_config(tmp_path, "adamw", **changes))
     execute(make_config(tmp_path, "adamw", **changes))
@@ -50,8 +53,8 @@ def test_a_class_of_the_users_own_file_is_trained_and_resumes(tmp_path, fake_mni
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("os.path", "name torch.optim.X"),
-        ("torch.nn.Linear", "name torch.optim.X"),
+        ("os.path", "is not a class of optimizers"),
+        ("torch.nn.Linear", "is not a class of optimizers"),
         ("torch.optim.Adamm", "cannot be loaded"),
         ("torch.optim.lr_scheduler", "is not a class of optimizers"),
         ("absent.py:Mine", "cannot be loaded"),
@@ -60,7 +63,7 @@ def test_a_class_of_the_users_own_file_is_trained_and_resumes(tmp_path, fake_mni
 )
 def test_what_is_no_optimizer_is_refused_in_a_line(path, says):
     with pytest.raises(ConfigError, match=says):
-        load_class(path)
+        load_class(path, None)
 
 
 def test_arguments_are_part_of_the_identity_and_the_grid_is_not():

@@ -108,7 +108,7 @@ def test_changed_settings_never_pass_for_the_tier(tmp_path, real_mnist):
     [
         (["tier=smoke"], "nothing to sweep"),
         (["experiment=null"], "configs/experiment/"),
-        (["experiment=fig2", "+grid.paper.sgd.gamma=[1]"], "no setting optimizer.gamma"),
+        (["experiment=fig2", "+grid.paper.sgd.gamma=[1]"], "unknown setting optimizer.gamma"),
         (["experiment=fig2", "grid.paper.sgd.lr=[-1]"], "lr=-1"),
         (["experiment=fig2", "+grid.sgd.lr=[1]"], "belongs to a tier"),
     ],

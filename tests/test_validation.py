@@ -14,9 +14,10 @@ from data.errors import DataError
 from data.imagenet import decode
 from data.tensors import balanced_subset, generator, hold_out
 from runs import cli
+from runs.identity import identity
 from runs.interrupt import Interrupted
 from runs.run import Run
-from runs.schema import ConfigError, identity
+from runs.schema import ConfigError
 from training import checkpoint
 from training.build import build_data, build_splits
 from training.execute import execute

@@ -1,7 +1,6 @@
 """From config to objects: the one place that knows which name means which class."""
 
-import importlib
-import importlib.util
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,14 +13,14 @@ from data import cifar, mnist, synthetic
 from data.augment import crop_flip, draw_crop_flip
 from data.errors import DataError
 from data.imagenet import ImageFolderDataset
-from data.tensors import TensorDataset, balanced_subset, hold_out
+from data.tensors import TensorDataset, balanced_subset, fingerprint, hold_out
 from models import MODELS
 from optimizers import PowerSGD
-from runs.schema import Config, ConfigError, Dataset, OtherOptimizer
+from runs.code import load
+from runs.schema import Config, ConfigError, Dataset, Model, OtherModel, OtherOptimizer
 
 from .distributed import World
 
-ROOT = Path(__file__).resolve().parent.parent
 AUGMENT = {"none": (None, None), "crop_flip": (crop_flip, draw_crop_flip)}
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -86,11 +85,13 @@ def _hold_out(labels: Tensor, spec: Dataset) -> tuple[Tensor, Tensor]:
 
 def _load(config: Config, train: bool) -> tuple[Tensor, Tensor]:
     spec = config.dataset
+    if spec.load:
+        return load(spec.load, spec.code)(config.data_dir, train)
     if spec.name in ("mnist", "cifar10", "cifar100"):
         return read_split(spec.name, config.data_dir, train, spec.verify)
     if spec.name == "synthetic":
         return synthetic.load(train, image_shape=spec.image_shape, num_classes=spec.num_classes)
-    raise ConfigError(f"dataset.name={spec.name}: choose one of the options in configs/dataset/")
+    raise ConfigError(f"dataset.name={spec.name}: choose one of the options in configs/dataset/, or give dataset.load")
 
 
 @lru_cache(maxsize=2)  # verifying and unpacking takes longer than a short run; a worker of a sweep does it once
@@ -101,20 +102,42 @@ def read_split(name: str, data_dir: str, train: bool, verify: bool) -> tuple[Ten
     return cifar.load(data_dir, train, name=name, verify=verify)
 
 
+@lru_cache(maxsize=2)
+def files_fingerprint(name: str, data_dir: str, verify: bool) -> str:
+    """Of both splits of files, whole: what subset a run takes of them is in its config."""
+    parts = [tensor for train in (True, False) for tensor in read_split(name, data_dir, train, verify)]
+    return fingerprint(*parts)[:12]
+
+
+def data_fingerprint(config: Config, train_set, test_set) -> str:
+    """12 hex digits of the data that a run is trained and tested on, recorded with it: files may change."""
+    spec = config.dataset
+    if spec.name in ("mnist", "cifar10", "cifar100") and not spec.load:
+        return files_fingerprint(spec.name, config.data_dir, spec.verify)
+    if isinstance(train_set, ImageFolderDataset):
+        return hashlib.sha256((train_set.fingerprint() + test_set.fingerprint()).encode()).hexdigest()[:12]
+    return fingerprint(*_load(config, train=True), *_load(config, train=False))[:12]
+
+
 def build_model(config: Config) -> nn.Module:
     """The network, on the CPU, initialised from torch's global generator."""
-    arguments = {k: v for k, v in vars(config.model).items() if k not in ("name", "summary")}
-    channels, height, width = config.dataset.image_shape
-    if config.model.name == "mlp":
-        arguments["in_features"] = channels * height * width
-    elif channels != 3:
-        raise ConfigError(
-            f"model={config.model.name} takes images with 3 channels, {config.dataset.name} has {channels}"
-        )
+    return make_network(config.model, config.dataset.image_shape, config.dataset.num_classes)
+
+
+def make_network(spec: Model, image_shape: list[int], num_classes: int) -> nn.Module:
+    """The network of a model's settings for images [channels, height, width]. Raises ConfigError."""
+    channels, height, width = image_shape
     try:
-        return MODELS[config.model.name](num_classes=config.dataset.num_classes, **arguments)
-    except ValueError as error:
-        raise ConfigError(f"model={config.model.name}: {error}") from None
+        if isinstance(spec, OtherModel):
+            return load(spec.class_path, spec.code)(num_classes=num_classes, init=spec.init, **spec.arguments)
+        arguments = {key: value for key, value in vars(spec).items() if key not in ("name", "summary")}
+        if spec.name == "mlp":
+            arguments["in_features"] = channels * height * width
+        elif channels != 3:
+            raise ValueError(f"it takes images with 3 channels, this data set's have {channels}")
+        return MODELS[spec.name](num_classes=num_classes, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model={spec.name}: {error}") from None
 
 
 def build_network(config: Config, model: nn.Module, device: torch.device, world: World) -> nn.Module:
@@ -144,30 +167,14 @@ def build_optimizer(config: Config, params) -> torch.optim.Optimizer:
 def _other_optimizer(spec: OtherOptimizer, params) -> torch.optim.Optimizer:
     arguments = spec.arguments if spec.weight_decay is None else spec.arguments | {"weight_decay": spec.weight_decay}
     try:
-        return load_class(spec.class_path)(params, lr=spec.lr, **arguments)
+        return load_class(spec.class_path, spec.code)(params, lr=spec.lr, **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimizer={spec.name}: {spec.class_path} refuses its arguments: {error}") from None
 
 
-def load_class(path: str) -> type[torch.optim.Optimizer]:
-    """An optimizer's class: torch.optim.X, optimizers.module.X, or file.py:X, below the project unless absolute.
-
-    Raises ConfigError if there is none.
-    """
-    file, _, name = path.rpartition(":")
-    module, _, last = path.rpartition(".")
-    try:
-        if file:
-            spec = importlib.util.spec_from_file_location(Path(file).stem, ROOT / file)
-            found = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(found)
-            made = getattr(found, name)
-        elif module == "torch.optim" or module.split(".")[0] == "optimizers":
-            made = getattr(importlib.import_module(module), last)
-        else:
-            raise ConfigError(f"optimizer.class_path={path}: name torch.optim.X, optimizers.module.X or file.py:X")
-    except (ImportError, AttributeError, OSError, SyntaxError) as error:
-        raise ConfigError(f"optimizer.class_path={path} cannot be loaded: {error}") from None
+def load_class(path: str, code: str | None) -> type[torch.optim.Optimizer]:
+    """An optimizer's class by its path, as runs.code.load. Raises ConfigError if it is none."""
+    made = load(path, code)
     if not (isinstance(made, type) and issubclass(made, torch.optim.Optimizer)):
         raise ConfigError(f"optimizer.class_path={path} is not a class of optimizers")
     return made

@@ -13,7 +13,7 @@ from runs.run import Run
 from runs.schema import Config
 
 from . import checkpoint
-from .build import build_splits
+from .build import build_splits, data_fingerprint
 from .device import choose_device, configure, environment
 from .distributed import World
 from .trainer import Trainer
@@ -37,7 +37,8 @@ def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...
     with world.connected(device), StopRequest() as stop:
         trainer = Trainer(config, device, len(train_set), world)
         record = Recorder(config, run, trainer)
-        record.begin(environment(config, device, world), [str(warning.message) for warning in warned])
+        data = data_fingerprint(config, train_set, test_set)
+        record.begin(environment(config, device, world), data, [str(warning.message) for warning in warned])
         for row in trainer.history:  # a killed process may not have delivered the last of them
             for observe in observers:
                 observe(row)
@@ -96,10 +97,10 @@ class Recorder:
         self.config, self.run, self.trainer, self.world = config, run, trainer, trainer.world
         self.broken: set[str] = set()
 
-    def begin(self, environment: dict, warned: list[str]) -> None:
+    def begin(self, environment: dict, data: str, warned: list[str]) -> None:
         """Take up the newest checkpoint; the rows on disk are made to agree with it."""
         if self.world.main:
-            self.run.begin(asdict(self.config), environment)
+            self.run.begin(asdict(self.config), environment, data)
             for warning in dict.fromkeys(warned):
                 self.run.log(f"warning: {warning}")
         self.world.barrier()

@@ -1,0 +1,99 @@
+"""What names a run: a hash of everything that its numbers depend on, and of nothing else."""
+
+import hashlib
+import json
+import math
+from dataclasses import MISSING
+from typing import Any
+
+from .code import code_of
+from .schema import ConfigError, batch_statistics, check, walk
+
+
+def settled(config: dict, processes: int = 1) -> dict:
+    """The config, checked, with the settings that follow from others: the content of users' code, what BatchNorm sees.
+
+    processes: how many train the run together. Raises ConfigError.
+    """
+    config = dict(config)
+    for section, key in (("dataset", "load"), ("model", "class_path"), ("optimizer", "class_path")):
+        if isinstance(config[section], dict) and config[section].get(key):
+            config[section] = config[section] | {"code": code_of(str(config[section][key]))}
+    check(config)
+    config["batch_statistics"] = batch_statistics(config, processes)
+    if config["planned"] not in (None, identity(config)):
+        raise ConfigError(f"the plan asks for run {config['planned']}, but these settings are run {identity(config)}")
+    return config
+
+
+def science(config: dict) -> dict[str, Any]:
+    """What of a plain config makes the run's identity: values by dotted path, without those that are as before."""
+    found = {}
+    for path, part, value, counts in walk(config):
+        if counts:
+            before = part.metadata["before"]
+            found |= {key: number for key, number in _flat(value, path) if before is MISSING or number != before}
+    return found
+
+
+def identity(config: dict) -> str:
+    """12 hex digits that name what the resolved config (plain dict) computes.
+
+    Not touched by the order of keys, the spelling of a number, nor by where and how the run takes place.
+    """
+    return digest(canonical(science(config)))
+
+
+def setting_id(found: dict[str, Any]) -> str:
+    """12 hex digits of everything but the seed: runs with the same ones are repetitions of one setting.
+
+    found: what `science` says of a config.
+    """
+    return digest(canonical({path: value for path, value in found.items() if path != "seed"}))
+
+
+def canonical(found: dict[str, Any]) -> str:
+    """The one spelling of settings by dotted path, which is what is hashed."""
+    return json.dumps(found, sort_keys=True, separators=(",", ":"))
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def nested(found: dict[str, Any]) -> dict:
+    """The sections that dotted paths stand for."""
+    config: dict = {}
+    for path, value in found.items():
+        *sections, key = path.split(".")
+        part = config
+        for section in sections:
+            part = part.setdefault(section, {})
+        part[key] = value
+    return config
+
+
+def run_name(config: dict) -> str:
+    """The folder of a run: readable first, its identity last."""
+    model, optimizer = config["model"], config["optimizer"]
+    parts = [config["dataset"]["name"], model["name"] + (str(model["depth"]) if model["name"] == "mlp" else "")]
+    parts += [optimizer["name"], f"lr{_number(optimizer['lr']):g}"]
+    parts += [f"gamma{_number(optimizer['gamma']):g}"] if "gamma" in optimizer else []
+    return "-".join([*parts, f"seed{config['seed']}", identity(config)])
+
+
+def _flat(value: Any, path: str) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [pair for key, part in value.items() for pair in _flat(part, f"{path}.{key}")]
+    if isinstance(value, (list, tuple)):
+        return [(path, [_number(part) for part in value])]
+    return [(path, _number(value))]
+
+
+def _number(value: Any) -> Any:
+    """1, 1.0 and 1e0 are one number, and so are 0.0 and -0.0."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigError(f"a setting is {value}; only finite numbers can name a run")
+        return int(value) if value == int(value) else value
+    return value

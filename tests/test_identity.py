@@ -1,0 +1,179 @@
+"""The name of a run never lies: unknown keys, users' code, other data, and what a plan hands to its workers."""
+
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from runs import cli
+from runs.code import code_of, load
+from runs.identity import identity, science, setting_id
+from runs.run import RunError
+from runs.schema import ConfigError
+from sweeps.plan import Experiment
+from training.execute import execute
+
+from .helpers import ROOT, composed, make_config, run_of
+
+MINE = """
+import torch
+import beside
+
+class Mine(torch.optim.SGD):
+    def __init__(self, params, lr):
+        super().__init__(params, lr * beside.FACTOR)
+"""
+SMALL = ["dataset=synthetic", "model=mlp", "model.depth=2", "model.width=8", "epochs=1", "wandb.mode=disabled"]
+
+
+def plan_of(*given: str, folder) -> list:
+    given = [*given, f"results={folder}"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", list(given), return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        return Experiment(config, given).plan().jobs
+
+
+# Unknown keys
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("+optimizer.gama=0.5", "optimizer.gama: did you mean optimizer.gamma?"),
+        ("+optimizer.nesterov=true", "unknown setting optimizer.nesterov"),
+        ("+optimizer.maximize=true", "unknown setting optimizer.maximize"),
+        ("+stop.sucess=0.9", "stop.sucess: did you mean stop.success?"),
+        ("+model.widht=3", "model.widht: did you mean model.width?"),
+        ("+dataset.subsett=3", "dataset.subsett: did you mean dataset.subset?"),
+        ("+schedule.factor=0.5", "unknown setting schedule.factor"),
+        ("+protocol.tuned=true", "protocol.tuned: did you mean protocol.tune?"),
+        ("+wandb.groupp=x", "unknown setting wandb.groupp"),
+        ("+source.momentum=0.9", "unknown setting source.momentum"),
+        ("+epoch=3", "epoch: did you mean epochs?"),
+    ],
+)
+def test_a_key_that_no_schema_has_is_refused_in_every_section(override, says):
+    with pytest.raises(ConfigError, match=says.replace("?", r"\?")):
+        cli.plain(composed(override))
+
+
+def test_torch_s_further_arguments_of_sgd_are_settings_and_adam_s_are_refused():
+    plainly = identity(cli.plain(composed("optimizer=sgdm")))
+    assert identity(cli.plain(composed("optimizer=sgdm", "optimizer.nesterov=true"))) != plainly
+    assert identity(cli.plain(composed("optimizer=sgdm", "optimizer.dampening=0.5"))) != plainly
+    with pytest.raises(ConfigError, match=r"unknown setting optimizer\.betas"):
+        cli.plain(composed("optimizer=adam", "+optimizer.betas=[0.8,0.99]"))
+
+
+@pytest.mark.parametrize("given", ["+grid.paper.sgd.dampen=[0.1]", "also=[adamw] +stop.foo=1"])
+def test_a_sweep_refuses_them_too_and_leaves_nothing(given, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "sweep.py", *SMALL, "+grid.paper.sgd.lr=[0.1]", *given.split(), f"results={tmp_path / 'r'}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "unknown setting" in done.stderr and not list((tmp_path / "r").glob("runs/*"))
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b", "ümlaut"])
+def test_a_name_that_is_no_harmless_part_of_a_path_is_refused(name):
+    with pytest.raises(ConfigError):
+        cli.plain(composed("optimizer=adamw", f"optimizer.name='{name}'"))
+
+
+@pytest.mark.parametrize("override", ["schedule.name=step", "optimizer.name=adam", "model.name=resnet50"])
+def test_a_name_changed_by_hand_is_refused(override):
+    with pytest.raises(ConfigError):
+        cli.plain(composed(override))
+
+
+# Users' code
+
+
+def test_the_content_of_a_user_s_file_and_of_what_it_imports_beside_itself_names_the_run(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "beside.py").write_text("FACTOR = 1.0\n")
+    (tmp_path / "unrelated.py").write_text("1\n")
+
+    def name():
+        path = f"{tmp_path / 'mine.py'}:Mine"
+        return identity(cli.plain(composed("optimizer=adamw", f"optimizer.class_path='{path}'")))
+
+    first = name()
+    (tmp_path / "unrelated.py").write_text("2\n")
+    assert name() == first
+    (tmp_path / "beside.py").write_text("FACTOR = 2.0\n")
+    second = name()
+    (tmp_path / "mine.py").write_text(MINE + "# other\n")
+    assert len({first, second, name()}) == 3
+
+
+def test_a_changed_file_is_run_anew_in_the_same_process_and_never_under_the_old_name(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "beside.py").write_text("FACTOR = 1.0\n")
+    path = f"{tmp_path / 'mine.py'}:Mine"
+    code = code_of(path)
+    assert load(path, code)([__import__("torch").zeros(1)], 1.0).defaults["lr"] == 1.0
+    (tmp_path / "beside.py").write_text("FACTOR = 3.0\n")
+    with pytest.raises(ConfigError, match="changed while the program ran"):
+        load(path, code)
+    assert load(path, code_of(path))([__import__("torch").zeros(1)], 1.0).defaults["lr"] == 3.0
+
+
+def test_a_class_of_another_package_brings_its_version_and_ours_and_torch_s_do_not():
+    assert code_of("scipy.optimize.X").startswith("scipy==1.")
+    assert code_of("torch.optim.AdamW") is None and code_of("optimizers.controls.RescaledSGD") is None
+
+
+# Plans and workers
+
+
+def test_a_worker_computes_the_identity_that_was_planned(tmp_path):
+    """Also where other settings are made of the one that the grid varies."""
+    grid = "+grid={paper:{powersgd:{lr:[1.0,0.1],source.lr_in_velocity:[true,false],dataset.mean:[[0.1,0.2,0.3]]}}}"
+    jobs = plan_of(*SMALL, grid, folder=tmp_path)
+    assert len({job.run.id for job in jobs}) == len(jobs) == 4
+    for job in jobs:
+        assert identity(cli.plain(composed(*job.overrides))) == job.run.id
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml")))
+def test_every_experiment_s_command_lines_compose_what_its_plan_names(name, tmp_path):
+    jobs = plan_of(f"experiment={name}", folder=tmp_path)
+    first = {job.label: job for job in reversed(jobs)}
+    for job in first.values():
+        assert identity(cli.plain(composed(*job.overrides))) == job.run.id
+
+
+def test_what_was_not_planned_is_refused_with_both_names():
+    name = identity(cli.plain(composed()))
+    assert cli.plain(composed(f"planned='{name}'"))["planned"] == name
+    with pytest.raises(ConfigError, match=f"the plan asks for run 0123456789ab, but these settings are run {name}"):
+        cli.plain(composed("planned='0123456789ab'"))
+
+
+def test_two_weight_decays_are_two_settings_and_two_seeds_one():
+    one, other = (cli.plain(composed("optimizer=sgd", f"optimizer.weight_decay={wd}")) for wd in (0, 1e-4))
+    again = one | {"seed": 7}
+    assert setting_id(science(one)) == setting_id(science(again)) != setting_id(science(other))
+    assert identity(one) != identity(again)
+
+
+# Data
+
+
+def test_a_run_records_its_data_and_does_not_resume_on_others(tmp_path, fake_mnist):
+    config = make_config(tmp_path)
+    run = execute(config)
+    data = run.status()["data"]
+    assert len(data) == 12
+    other = run_of(make_config(tmp_path, seed=1))
+    other.folder.mkdir()
+    other.begin({}, {}, "0123456789ab")
+    other.write_status("running", 0, 2, 0.0)
+    with pytest.raises(RunError, match=f"other data .fingerprint 0123456789ab, now {data}"):
+        execute(make_config(tmp_path, seed=1))
+    assert other.status()["data"] == "0123456789ab"
