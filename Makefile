@@ -109,7 +109,7 @@ paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, o
 	@$(PY) -m sweeps.paper_check
 
 gpu-check:  ## does everything run on this machine's GPU? needs torch, torchvision, numpy alone
-	@$(or $(wildcard $(PY)),$(PYTHON)) benchmarks/gpu_check.py $(ARGS)
+	@$(or $(wildcard $(PY)),$(PYTHON)) -m benchmarks.gpu_check $(ARGS)
 
 sync: $(READY)  ## upload to W&B what was logged offline or left behind by a lost server
 	@runs=$$(ls -d results/runs/*/wandb/*run-*/ 2>/dev/null); [ -n "$$runs" ] || { echo "nothing to upload"; exit 0; }; \
@@ -124,8 +124,8 @@ test-slow: $(READY)  ## the long tests
 test-slurm: $(READY)  ## launcher=slurm, with a SLURM started for it (needs slurm-wlm, munge, requirements-slurm.txt)
 	@POWERSGD_TEST_SLURM=1 $(PY) -m pytest -q -m slow tests/test_slurm.py
 
-lint: $(READY)  ## ruff
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+lint: $(READY)  ## ruff and types
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(VENV)/bin/basedpyright
 
 clean:  ## caches and build leftovers; keeps .venv, downloads and results
 	rm -rf build *.egg-info .pytest_cache .ruff_cache .hypothesis results/.multirun

@@ -18,13 +18,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-from benchmarks import timing  # noqa: E402
-from data import cifar, synthetic  # noqa: E402
-from data.augment import crop_flip, draw_crop_flip  # noqa: E402
-from data.tensors import TensorDataset  # noqa: E402
+from benchmarks import timing
+from data import cifar, synthetic
+from data.augment import crop_flip, draw_crop_flip
+from data.tensors import TensorDataset
 
+ROOT = Path(__file__).resolve().parents[1]
 BATCH = 128
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 

@@ -1,20 +1,17 @@
 """A training step of each CIFAR network at laptop size, one thread, in milliseconds, with ratios in the same run.
 
-    python benchmarks/cnn_step.py [--compile] [--json FILE]
+    python -m benchmarks.cnn_step [--compile] [--json FILE]
 
 plain: NCHW, torchvision's transforms in a DataLoader (of this process), loss.item() every step. The others are the
 suite's step on a data set held as tensors: as it comes (float32, channels_last), NCHW, bf16, and torch.compile if asked
 for (it takes minutes). Made-up images: the arithmetic does not depend on what they show.
 """
 
-import sys
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torchvision import transforms
+from torchvision.transforms.functional import to_pil_image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import timing
 from data import synthetic
 from data.augment import crop_flip, draw_crop_flip
@@ -72,7 +69,7 @@ def plain_steps(model, data):
     images, labels = data
     steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     transform = transforms.Compose([*steps, transforms.Normalize([0.5] * 3, [0.25] * 3)])
-    pictures = [transforms.functional.to_pil_image(image) for image in images]
+    pictures = [to_pil_image(image) for image in images]
 
     class Pictures(torch.utils.data.Dataset):
         def __len__(self):

@@ -18,17 +18,16 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from data import mnist, synthetic  # noqa: E402
-from data.errors import DataError  # noqa: E402
-from data.tensors import TensorDataset  # noqa: E402
-from optimizers import PowerSGD  # noqa: E402
-from runs import schema  # noqa: E402
-from training.build import build_model  # noqa: E402
-from training.device import configure  # noqa: E402
-from training.trainer import Trainer  # noqa: E402
+from data import mnist, synthetic
+from data.errors import DataError
+from data.tensors import TensorDataset
+from optimizers import PowerSGD
+from runs import schema
+from training.build import build_model
+from training.device import configure
+from training.trainer import Trainer
 
+ROOT = Path(__file__).resolve().parent.parent
 BUDGET_SECONDS = 450
 CIFAR, IMAGENET = [3, 32, 32], [3, 224, 224]
 MODELS = {

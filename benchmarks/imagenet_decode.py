@@ -25,12 +25,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-from benchmarks import timing  # noqa: E402
-from data import imagenet  # noqa: E402
-from data.augment import draw_box, random_view  # noqa: E402
+from benchmarks import timing
+from data import imagenet
+from data.augment import draw_box, random_view
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZE = 224
 
 
@@ -62,20 +61,20 @@ def torchvision_io():
 
 
 def torchcodec():
-    from torchcodec.decoders import decode_image
+    from torchcodec.decoders import decode_image  # pyright: ignore[reportMissingImports]
 
     return lambda content: decode_image(content, mode="RGB")
 
 
 def turbojpeg():
-    import turbojpeg
+    import turbojpeg  # pyright: ignore[reportMissingImports]
 
     jpeg = turbojpeg.TurboJPEG()
     return lambda content: channels_first(jpeg.decode(content, pixel_format=turbojpeg.TJPF_RGB))
 
 
 def opencv():
-    import cv2
+    import cv2  # pyright: ignore[reportMissingImports]
 
     cv2.setNumThreads(1)
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION

@@ -1,6 +1,6 @@
 """An epoch of the 13-layer network on MNIST, one thread, in seconds and as ratios in the same run.
 
-    python benchmarks/mnist_epoch.py [--json FILE]
+    python -m benchmarks.mnist_epoch [--json FILE]
 
 floor: the epoch's matrix products alone (forward, weight and input gradients; not the first layer's input).
 ours: the suite's loop, metrics and gradient norms included. plain: torchvision's MNIST with ToTensor and
@@ -9,14 +9,12 @@ Normalize in a DataLoader of 2 workers, loss.item() every step, PowerSGD written
 """
 
 import os
-import sys
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torchvision import datasets, transforms
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import timing
 from data import mnist
 from models.mlp import MLP
@@ -67,7 +65,8 @@ def plain_epoch(lr: float, gamma: float | None):
             else:
                 with torch.no_grad():
                     for p in model.parameters():
-                        p.add_(torch.sign(p.grad) * torch.abs(p.grad) ** gamma, alpha=-lr)
+                        if p.grad is not None:
+                            p.add_(torch.sign(p.grad) * torch.abs(p.grad) ** gamma, alpha=-lr)
             total += loss.item() * len(labels)
             correct += (logits.argmax(1) == labels).sum().item()
 
@@ -75,7 +74,7 @@ def plain_epoch(lr: float, gamma: float | None):
 
 
 def floor_epoch():
-    weights = [layer.weight.detach() for layer in MLP().layers]
+    weights = [p.detach() for p in MLP().parameters() if p.dim() > 1]
     inputs = [torch.randn(BATCH, w.size(1)) for w in weights]
     outputs = [torch.randn(BATCH, w.size(0)) for w in weights]
 

@@ -13,12 +13,9 @@ each step; it has never been run on a GPU.
 """
 
 import itertools
-import sys
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import timing
 from optimizers import PowerSGD, powersgd
 

@@ -1,6 +1,6 @@
 """What a sweep costs beside its runs' training.
 
-    python benchmarks/sweep_overhead.py [--json FILE]
+    python -m benchmarks.sweep_overhead [--json FILE]
 
 1. A sweep in this process over small runs: wall time less their training time, a run. Part of it is each run's own
    (reading the data, evaluating, saving); the same runs by train.py one at a time are the peer.
@@ -14,7 +14,6 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import timing
 from runs.run import Run
 
@@ -66,9 +65,8 @@ def measure() -> dict[str, float]:
 def finish_all(arguments: list[str], first: Run) -> None:
     """Folders of MANY ended runs: copies of one run's records under the names that the plan gives."""
     code = f"""
-import hydra, sys
+import hydra
 from pathlib import Path
-sys.path.insert(0, {str(ROOT)!r})
 from runs import cli
 cli.register()
 @hydra.main(config_path={str(ROOT / "configs")!r}, config_name="train", version_base="1.3")

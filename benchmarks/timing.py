@@ -8,14 +8,14 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 
 def seconds(
-    calls: dict[str, Callable[[], object]], rounds: int, sync: Callable[[], None] = lambda: None
+    calls: Mapping[str, Callable[[], object]], rounds: int, sync: Callable[[], None] = lambda: None
 ) -> dict[str, dict[str, float]]:
     """{name: {"best": s, "median": s}} over the rounds, after one round that is not counted.
 
@@ -44,7 +44,7 @@ def print_table(cases: dict[str, dict[str, float]], ratios: list[tuple[str, str]
         print(head.ljust(first), *(c.rjust(w) for c, w in zip(cells, widths, strict=True)), sep="  ")
 
 
-def parser(doc: str) -> argparse.ArgumentParser:
+def parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser with --json, which every benchmark has."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file")

@@ -54,7 +54,7 @@ def random_view(picture: Tensor, size: int, generator: torch.Generator) -> Tenso
 
     picture: uint8 [c, h, w]. Returns uint8 [c, size, size].
     """
-    top, left, height, width = draw_box(*picture.shape[1:], generator)
+    top, left, height, width = draw_box(picture.size(1), picture.size(2), generator)
     view = _resize(picture[:, top : top + height, left : left + width], size, size)
     return view.flip(2) if torch.rand(1, generator=generator) < 0.5 else view
 

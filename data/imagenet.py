@@ -6,13 +6,13 @@ import io
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from .augment import centre_view, random_view
 from .errors import DataError
@@ -47,8 +47,8 @@ class ImageFolderDataset:
         train: bool,
         *,
         num_classes: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        mean: Sequence[float],
+        std: Sequence[float],
         size: int = 224,
         subset: int | None = None,
         workers: int = 2,
@@ -69,9 +69,9 @@ class ImageFolderDataset:
         self.num_classes, self.size, self.workers = num_classes, size, workers
         self.shard, self.on_error, self.device = shard, on_error, torch.device(device)
         self.broken: dict[str, str] = {}
-        std = torch.tensor(std).view(-1, 1, 1)
-        self.scale = (1 / (255 * std)).to(device)
-        self.shift = (-torch.tensor(mean).view(-1, 1, 1) / std).to(device)
+        means, stds = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+        self.scale = (1 / (255 * stds)).to(device)
+        self.shift = (-means / stds).to(device)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -106,7 +106,7 @@ class ImageFolderDataset:
         whole = [order[begin : begin + batch_size] for begin in range(0, len(order), batch_size)]
         loader = DataLoader(
             _Pictures(self, augmentation),
-            batch_sampler=[part[len(part) * rank // world : len(part) * (rank + 1) // world] for part in whole],
+            batch_sampler=[part[len(part) * rank // world : len(part) * (rank + 1) // world] for part in whole],  # pyright: ignore[reportArgumentType]
             num_workers=self.workers,
             collate_fn=_as_it_is,
             worker_init_fn=_obey_only_the_parent,
@@ -125,7 +125,7 @@ class ImageFolderDataset:
             yield images, labels
 
 
-class _Pictures:
+class _Pictures(Dataset):
     """What the workers run: indices of a batch in, uint8 tensors out."""
 
     def __init__(self, source: ImageFolderDataset, augmentation: tuple[int, int] | None):
@@ -221,7 +221,8 @@ def _copied_ahead(batches: Batches, device: torch.device) -> Batches:
     stream, waiting = torch.cuda.Stream(device), None
     for batch in batches:
         with torch.cuda.stream(stream):
-            ahead = tuple(tensor.to(device, non_blocking=True) for tensor in batch), stream.record_event()
+            images, labels = (tensor.to(device, non_blocking=True) for tensor in batch)
+            ahead = (images, labels), stream.record_event()
         if waiting:
             yield _arrived(*waiting)
         waiting = ahead
@@ -229,7 +230,7 @@ def _copied_ahead(batches: Batches, device: torch.device) -> Batches:
         yield _arrived(*waiting)
 
 
-def _arrived(batch: tuple[Tensor, Tensor], copied: torch.cuda.Event) -> tuple[Tensor, Tensor]:
+def _arrived(batch: tuple[Tensor, Tensor], copied: torch.Event) -> tuple[Tensor, Tensor]:
     computing = torch.cuda.current_stream(batch[0].device)
     computing.wait_event(copied)
     for tensor in batch:

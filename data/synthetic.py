@@ -1,5 +1,7 @@
 """A made-up data set of any shape that a network can learn: for tests and trials without data."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,7 +10,7 @@ from .tensors import generator
 
 
 def load(
-    train: bool, *, image_shape: tuple[int, int, int], num_classes: int, size: int = 1000, seed: int = 0
+    train: bool, *, image_shape: Sequence[int], num_classes: int, size: int = 1000, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Images uint8 [size, *image_shape] and labels int64 [size], the classes as even as `size` allows.
 

@@ -1,7 +1,7 @@
 """A data set that fits in memory, held on the device as tensors: no worker processes, no copies."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -35,8 +35,8 @@ class TensorDataset:
         labels: Tensor,
         *,
         num_classes: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        mean: Sequence[float],
+        std: Sequence[float],
         augment: Callable[[Tensor, Tensor], Tensor] | None = None,
         draw: Callable[[int, torch.Generator], Tensor] | None = None,
         device: torch.device | str = "cpu",
@@ -46,9 +46,9 @@ class TensorDataset:
         self.labels = labels.to(device)
         self.num_classes = num_classes
         # One multiply-add for "scale to [0, 1], subtract the mean, divide by std".
-        std = torch.tensor(std).view(-1, 1, 1)
-        self.scale = (1 / (255 * std)).to(device)
-        self.shift = (-torch.tensor(mean).view(-1, 1, 1) / std).to(device)
+        means, stds = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+        self.scale = (1 / (255 * stds)).to(device)
+        self.shift = (-means / stds).to(device)
         self.augment, self.draw = augment, draw
         self.shard = shard
 
@@ -57,20 +57,21 @@ class TensorDataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return tuple(self.images.shape[1:])
+        _, channels, height, width = self.images.shape
+        return channels, height, width
 
     def epoch(self, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled, augmented batches (float32 [b, c, h, w], int64 [b]) of one epoch, from step `start` on."""
         device = self.labels.device
         order = torch.randperm(len(self), generator=generator(seed, "order", epoch)).to(device)
         draws = None
-        if self.augment is not None:
+        if self.augment is not None and self.draw is not None:
             draws = self.draw(len(self), generator(seed, "augmentation", epoch)).to(device)
         for begin in range(start * batch_size, len(self), batch_size):
             part = self._share(begin, batch_size)
             chosen = order[part]
             images = self.images.index_select(0, chosen)  # on a CPU many times faster than self.images[chosen]
-            if draws is not None:
+            if self.augment is not None and draws is not None:
                 images = self.augment(images, draws[part])
             yield self.normalised(images), self.labels[chosen]
 

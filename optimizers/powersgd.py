@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+Tensors = list[Tensor] | tuple[Tensor, ...]
+
 # The CPU path works on blocks of about this many elements, so that a block's passes stay in the cache
 # and the temporary memory is a block, not a parameter.
 BLOCK = 1 << 16
@@ -255,7 +257,7 @@ def _multi_tensor(
         _foreach_add_scaled(params, velocities, lr)
 
 
-def _foreach_powerball(grads: list[Tensor], gamma: float) -> list[Tensor]:
+def _foreach_powerball(grads: Tensors, gamma: float) -> Tensors:
     if gamma in (0, 1) or any(g.dtype in (torch.float16, torch.bfloat16) for g in grads):
         return [powerball(g, gamma) for g in grads]
     powered = torch._foreach_abs(grads)
@@ -267,7 +269,7 @@ def _foreach_powerball(grads: list[Tensor], gamma: float) -> list[Tensor]:
     return powered
 
 
-def _foreach_add_scaled(targets: list[Tensor], d: list[Tensor], lr: float | Tensor) -> None:
+def _foreach_add_scaled(targets: Tensors, d: Tensors, lr: float | Tensor) -> None:
     if isinstance(lr, Tensor):
         for target, x in zip(targets, d, strict=True):
             _add_scaled(target, x, lr)

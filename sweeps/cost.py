@@ -89,7 +89,7 @@ def multiply_adds(network: str) -> int:
 def workers(launcher: dict) -> int:
     """How many runs a configured Hydra launcher trains at a time on this machine."""
     jobs = launcher.get("n_jobs", 1)
-    return jobs if jobs > 0 else os.cpu_count()
+    return jobs if jobs > 0 else os.cpu_count() or 1
 
 
 def read_calibration(results: Path) -> dict:

@@ -170,7 +170,8 @@ class Stop(StopRequest):
         super()._note(number, frame)
         if not self.worker:
             for worker in multiprocessing.active_children():
-                os.kill(worker.pid, signal.SIGUSR1)
+                if worker.pid:
+                    os.kill(worker.pid, signal.SIGUSR1)
         if self.in_job:
             raise Interrupted(number)
 

@@ -10,10 +10,10 @@ import subprocess
 import threading
 import time
 import uuid
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
 from tqdm import tqdm
 
 from runs import cli
@@ -28,12 +28,12 @@ def chosen() -> bool:
     return HydraConfig.get().runtime.choices.get("hydra/launcher") == "submitit_slurm"
 
 
-def launch(launcher: Launcher, overrides: list[list[str]], stop: StopRequest) -> list[JobReturn]:
+def launch(launcher: Any, overrides: list[list[str]], stop: StopRequest) -> list[JobReturn]:
     """Returns what the jobs returned, or nothing if one of them died. A stop cancels them.
 
     Raises ConfigError if they cannot be submitted.
     """
-    import submitit
+    import submitit  # pyright: ignore[reportMissingImports]
 
     submitit.SlurmJob.watcher.update = lambda: None  # it asks sacct, which complains where there is no accounting
     logging.getLogger("submitit").setLevel(logging.ERROR)
@@ -89,7 +89,9 @@ class TimeLimit:
 
     def __init__(self):
         self.announced = False
-        self.submitit = signal.signal(signal.SIGUSR2, self._note)
+        submitit = signal.signal(signal.SIGUSR2, self._note)
+        assert callable(submitit)
+        self.submitit = submitit
 
     def requeue(self) -> None:
         """Let submitit put the job back into the queue, with which this process ends."""

@@ -168,12 +168,12 @@ def test_the_gpu_check_s_device_independent_parts_hold_on_the_cpu(tmp_path):
 def test_without_a_gpu_the_gpu_check_says_so():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = subprocess.run([sys.executable, "benchmarks/gpu_check.py"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.gpu_check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "no CUDA GPU" in done.stdout
 
 
 def test_the_gpu_check_needs_neither_hydra_nor_wandb():
-    code = "import sys; sys.path.insert(0, '.'); import benchmarks.gpu_check; "
+    code = "import sys; import benchmarks.gpu_check; "
     code += "print([m for m in ('hydra', 'omegaconf', 'wandb', 'tqdm', 'matplotlib', 'yaml') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     # torch itself may import yaml or tqdm where they are installed.

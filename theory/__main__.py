@@ -18,7 +18,8 @@ ConfigStore.instance().store(group="schema", name="theory", node=Theory)
 @hydra.main(config_path=str(cli.ROOT / "configs"), config_name="theory", version_base="1.3")
 @cli.task
 def main(config) -> None:
-    settings: Theory = OmegaConf.to_object(config)
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, Theory)
     validate(settings)
 
     from . import report

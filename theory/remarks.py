@@ -114,19 +114,18 @@ def variance(settings: Theory) -> list[dict]:
         problem, starts = make_problem(settings, name, 10)
         source = oracle.make(kind, problem, 1.5)
         x = starts[:1].expand(samples, -1)
-        single = None
+        # Of the rows the true variance at this x is known.
+        variance = _row_variance(problem, starts[0]) if kind == "rows" else source.sigma**2
         for batch in (1, 10, 100):
             noise = generator(settings.seed, "variance", kind, batch)
             errors = source(x, batch, noise) - problem.gradient(x)
             values = (batch * errors.square().sum(-1)).tolist()
-            if kind == "rows":  # against its true variance at this x, known from all rows
-                single = single or _row_variance(problem, starts[0])
-            values = [value / (single or source.sigma**2) for value in values]
+            values = [value / variance for value in values]
             mean, low, high = mean_interval(values, settings.thresholds.level)
             rows.append(_row("A.2", f"{kind}: batch {batch} * variance / sigma^2", mean,
                              1 + settings.thresholds.variance, low=low, high=high, problem=name, n=10))  # fmt: skip
         if kind == "rows":
-            rows.append(_row("A.2", "rows: true variance at x_1 / its proved bound", single / source.sigma**2, 1.0,
+            rows.append(_row("A.2", "rows: true variance at x_1 / its proved bound", variance / source.sigma**2, 1.0,
                              problem=name, n=10))  # fmt: skip
     return rows
 

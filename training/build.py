@@ -1,8 +1,10 @@
 """From config to objects: the one place that knows which name means which class."""
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from data.tensors import TensorDataset, balanced_subset, fingerprint, hold_out
 from models import MODELS
 from optimizers import PowerSGD
 from runs.code import load
-from runs.schema import Config, ConfigError, Dataset, Model, OtherModel, OtherOptimizer
+from runs.schema import Config, ConfigError, Dataset, Model, OtherModel, OtherOptimizer, Step, WarmRestarts
 
 from .distributed import World
 
@@ -153,7 +155,7 @@ def build_network(config: Config, model: nn.Module, device: torch.device, world:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         network = DistributedDataParallel(network, device_ids=[world.local_rank] if device.type == "cuda" else None)
     if config.compile != "none":
-        network = torch.compile(network, mode=config.compile)
+        return cast(nn.Module, torch.compile(network, mode=config.compile))
     return network
 
 
@@ -172,7 +174,7 @@ def _other_optimizer(spec: OtherOptimizer, params) -> torch.optim.Optimizer:
         raise ConfigError(f"optimizer={spec.name}: {spec.class_path} refuses its arguments: {error}") from None
 
 
-def load_class(path: str, code: str | None) -> type[torch.optim.Optimizer]:
+def load_class(path: str, code: str | None) -> Callable[..., torch.optim.Optimizer]:
     """An optimizer's class by its path, as runs.code.load. Raises ConfigError if it is none."""
     made = load(path, code)
     if not (isinstance(made, type) and issubclass(made, torch.optim.Optimizer)):
@@ -183,9 +185,9 @@ def load_class(path: str, code: str | None) -> type[torch.optim.Optimizer]:
 def build_schedule(config: Config, optimizer: torch.optim.Optimizer, steps_per_epoch: int):
     """A torch scheduler that is stepped after every batch."""
     spec = config.schedule
-    if spec.name == "step":
+    if isinstance(spec, Step):
         milestones = [epoch * steps_per_epoch for epoch in spec.milestones]
         return MultiStepLR(optimizer, milestones, gamma=spec.factor)
-    if spec.name == "warm_restarts":
+    if isinstance(spec, WarmRestarts):
         return CosineAnnealingWarmRestarts(optimizer, spec.first * steps_per_epoch, T_mult=spec.longer)
     return LambdaLR(optimizer, lambda step: 1.0)

@@ -27,6 +27,7 @@ class StepMeter(Protocol):
 
     def columns(self, sums: list[float]) -> dict[str, float | None]:
         """The epoch's columns from its sums over all processes."""
+        ...
 
 
 def step_meters(config: Config, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[StepMeter]:
@@ -52,6 +53,7 @@ class FirstLayer:
 
     def update(self, sums: Tensor) -> None:
         grad = self.weight.grad
+        assert grad is not None  # as it comes after the backward pass
         norm = powered = torch.linalg.vector_norm(grad, 1)
         if self.gamma is not None:
             powered = torch.linalg.vector_norm(powerball(grad, self.gamma), 1)
@@ -79,7 +81,7 @@ class LayerNorms:
         self.size = 4 * len(self.weights)  # all layers' ratios, then the steps that have one, |g|_2 and its steps
 
     def update(self, sums: Tensor) -> None:
-        grads = [weight.grad for weight in self.weights]
+        grads = [weight.grad for weight in self.weights if weight.grad is not None]
         norms = powered = _norms(grads, sums.dtype)
         if self.gamma is not None:
             powered = _norms([powerball(grad, self.gamma) for grad in grads], sums.dtype)

@@ -9,11 +9,13 @@ import netrc
 import os
 import socket
 from dataclasses import asdict
+from typing import Literal
 from urllib.parse import urlsplit
 
 from runs.run import Run
 from runs.schema import Config
 
+Mode = Literal["online", "offline", "disabled"]
 PROBE_SECONDS = 3
 INIT_SECONDS = 15
 FINISH_SECONDS = 15
@@ -40,7 +42,7 @@ class Tracker:
                     error = second
             run.log(f"W&B failed ({_line(error)}); this run is logged on disk only")
 
-    def _start(self, config: Config, mode: str) -> None:
+    def _start(self, config: Config, mode: Mode) -> None:
         import wandb
 
         resolved = asdict(config)
@@ -89,7 +91,7 @@ class Tracker:
             self.run.log(f"W&B {what} failed ({_line(error)}); the rest is logged on disk only")
 
 
-def chosen_mode(mode: str) -> str:
+def chosen_mode(mode: str) -> Mode:
     """online, offline or disabled for wandb.mode; WANDB_MODE in the environment decides for auto.
 
     Without credentials online becomes offline, since W&B would ask for them and wait.
@@ -118,7 +120,7 @@ def _has_credentials() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        return netrc.netrc().authenticators(urlsplit(_server()).hostname) is not None
+        return netrc.netrc().authenticators(urlsplit(_server()).hostname or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False
 

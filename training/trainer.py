@@ -66,7 +66,7 @@ class Trainer:
         for number, (x, y) in enumerate(parts, start=1):
             # Processes add up their gradients once a step, in the last backward.
             waiting = self.world.size > 1 and number < len(parts)
-            with self.network.no_sync() if waiting else nullcontext():
+            with self.network.no_sync() if waiting else nullcontext():  # pyright: ignore[reportCallIssue]
                 with self.autocast():
                     logits = self.network(self.laid_out(x))
                     loss = F.cross_entropy(logits, y)
