@@ -1,6 +1,9 @@
 """Train one network with one optimizer, or many with -m: `python train.py --help`."""
 
+import sys
+
 import hydra
+from hydra.core.hydra_config import HydraConfig
 
 from runs import cli
 
@@ -27,13 +30,22 @@ def main(config) -> float:
 
     main_process = World.from_environment().main
     hidden = None if settings.progress and main_process else True  # None: shown on a terminal only
-    done = len(Run.of(cli.plain(config)).rows())
-    with tqdm(total=settings.epochs, initial=done, unit="epoch", disable=hidden) as bar:
+    done = 0 if settings.rerun else len(Run.of(cli.plain(config)).rows())
+    with tqdm(total=None if settings.rerun else settings.epochs, initial=done, unit="epoch", disable=hidden) as bar:
 
         def show(row: dict) -> None:
             bar.update(max(0, row["epoch"] - bar.n))
             bar.set_postfix_str(f"train {row['train_acc']:.4f} test {row['test_acc']:.4f}")
 
+        if settings.rerun:
+            from training.rerun import rerun
+
+            asked = any(override.startswith("epochs=") for override in HydraConfig.get().overrides.task)
+            agrees, lines = rerun(settings.rerun, cli.plain(config), settings.epochs if asked else None, show)
+            print(*lines, sep="\n")
+            if not agrees:
+                sys.exit(1)
+            return 0.0
         run = execute(settings, show)
     rows, status = run.rows(), run.status()
     best = max(row["test_acc"] for row in rows)

@@ -1,19 +1,22 @@
 """The name of a run never lies: unknown keys, users' code, other data, and what a plan hands to its workers."""
 
+import math
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from runs import cli
+from runs import archive, cli
 from runs.code import code_of, load
 from runs.identity import identity, science, setting_id
 from runs.run import RunError
 from runs.schema import ConfigError
 from sweeps.plan import Experiment
 from training.execute import execute
+from training.rerun import compare, rerun
 
 from .helpers import ROOT, composed, make_config, run_of
 
@@ -177,3 +180,29 @@ def test_a_run_records_its_data_and_does_not_resume_on_others(tmp_path, fake_mni
     with pytest.raises(RunError, match=f"other data .fingerprint 0123456789ab, now {data}"):
         execute(make_config(tmp_path, seed=1))
     assert other.status()["data"] == "0123456789ab"
+
+
+# Reruns
+
+
+def test_a_row_is_identical_close_or_different():
+    old = {"run": "x", "epoch": 1, "train_loss": 0.123457, "seconds": 3.0, "dead_units_1": 0}
+    assert compare(old, {"epoch": 1, "train_loss": 0.1234567, "seconds": 9.0, "dead_units_1": 0}) == (0.0, "identical")
+    assert compare(old, {"epoch": 1, "train_loss": 0.1235, "dead_units_1": 0})[1].startswith("close: train_loss")
+    assert compare(old, {"epoch": 1, "train_loss": 0.123457, "dead_units_1": 3})[1].startswith("close: dead_units_1")
+    assert compare(old, {"epoch": 1, "train_loss": 0.2, "dead_units_1": 0})[1].startswith("different: train_loss")
+    assert compare(old, {"epoch": 1, "train_loss": math.nan, "dead_units_1": 0})[1].startswith("different")
+
+
+def test_an_archived_run_is_trained_again_from_its_archive_alone(tmp_path, fake_mnist):
+    config = make_config(tmp_path, experiment="mine", tier="laptop")
+    run = execute(config)
+    entry = {"folder": str(run.folder), "label": "powersgdm", "stage": "grid", "config": science(asdict(config))}
+    archive.export({"experiment": "mine", "runs": [entry]}, tmp_path / "results" / "laptop" / "archive")
+    here = asdict(make_config(tmp_path, "adam", epochs=7))  # the archive's settings count, not these
+    for which in (run.id, "laptop/mine:1"):
+        assert rerun(which, here, None, lambda row: None)[0]
+    agrees, lines = rerun(run.id, here, 1, lambda row: None)
+    assert agrees and lines[0] == "epoch   1  identical" and "1 of 1 rows identical" in lines[-1]
+    with pytest.raises(ConfigError, match="no archive below"):
+        rerun("laptop/mine:2", here, None, lambda row: None)
