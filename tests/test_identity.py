@@ -203,6 +203,6 @@ def test_an_archived_run_is_trained_again_from_its_archive_alone(tmp_path, fake_
     for which in (run.id, "laptop/mine:1"):
         assert rerun(which, here, None, lambda row: None)[0]
     agrees, lines = rerun(run.id, here, 1, lambda row: None)
-    assert agrees and lines[0] == "epoch   1  identical" and "1 of 1 rows identical" in lines[-1]
+    assert agrees and lines[0] == "epoch   1  identical" and "1 of 1 rows identical" in lines[1]
     with pytest.raises(ConfigError, match="no archive below"):
         rerun("laptop/mine:2", here, None, lambda row: None)
