@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import MODELS
@@ -18,6 +19,11 @@ def size(model: dict, image_shape: list[int], num_classes: int) -> tuple[int, in
         arguments["in_features"] = math.prod(image_shape)
     with torch.device("meta"):
         network = MODELS[model["name"]](num_classes=num_classes, init="torch", **arguments).eval()
+    return measured(network, image_shape)
+
+
+def measured(network: nn.Module, image_shape: list[int]) -> tuple[int, int]:
+    """The same of a network that was built on device="meta"."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, *image_shape, device="meta"))
     return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2

@@ -84,6 +84,7 @@ RISING = Rule(
     lambda epochs: all(a < b for a, b in zip([0, *epochs], epochs, strict=False)),
     "rising epochs, the first at least 1",
 )
+PAIR = Rule(lambda sizes: not sizes or (len(sizes) == 2 and min(sizes) >= 1), "two numbers, each at least 1")
 SEED = Rule(lambda seed: 0 <= seed < 2**63, "at least 0 and below 2^63")
 
 
@@ -102,7 +103,7 @@ class Dataset:
     on_error: str = setting(one_of("fail", "skip"), default="fail")  # a broken JPEG
     load: str = setting(default="", before="")  # of a data set of one's own: module.function or file.py:function
     code: str | None = setting(default=None, before=None)  # set by the program: what `load` contains
-    sizes: list[int] = setting(science=False, default_factory=list)  # images for training and testing, for plans
+    sizes: list[int] = setting(PAIR, science=False, default_factory=list)  # images to train and to test, for plans
     verify: bool = setting(science=False, default=True)  # false: accept files that differ from the original archive
     workers: int = setting(at_least(0), science=False, default=2)  # decoding processes, where images are decoded
 

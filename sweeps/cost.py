@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from data import SIZES
+from runs import schema
 from runs.files import write_atomically
+from runs.schema import ConfigError
 
 # Arithmetic alone, where nothing was measured: FLOP/s of a CPU thread (measured with a bottleneck ResNet), and of an
 # H100-class GPU in float32 at batch 128 (assumed, never measured here).
@@ -59,12 +60,20 @@ class Costs:
 
 
 def train_images(config: dict) -> int:
-    dataset = config["dataset"]
-    return (dataset["subset"] or SIZES[dataset["name"]][0]) - dataset["validation"]
+    return (config["dataset"]["subset"] or _sizes(config)[0]) - config["dataset"]["validation"]
 
 
 def test_images(config: dict) -> int:
-    return config["dataset"]["test_subset"] or SIZES[config["dataset"]["name"]][1]
+    return config["dataset"]["test_subset"] or _sizes(config)[1]
+
+
+def _sizes(config: dict) -> list[int]:
+    name, sizes = config["dataset"]["name"], config["dataset"]["sizes"]
+    if not sizes:
+        raise ConfigError(
+            f"dataset.sizes=[]: configs/dataset/{name}.yaml must say how many images there are, [train, test]"
+        )
+    return sizes
 
 
 def key(config: dict) -> str:
@@ -81,9 +90,17 @@ def _network(config: dict) -> dict:
 @functools.cache
 def multiply_adds(network: str) -> int:
     """Of one image, forward; network: JSON of what _network says."""
-    from models.size import size  # torch takes seconds to import, and what is measured does not need it
+    import torch  # which takes seconds to import, and what is measured does not need it
 
-    return size(**json.loads(network))[1]
+    from models.size import measured
+    from training.build import make_network
+
+    parts = json.loads(network)
+    kind = schema.MODELS.get(parts["model"]["name"], schema.OtherModel)
+    spec = schema.build(parts["model"] | {"init": "torch"}, kind)
+    with torch.device("meta"):
+        built = make_network(spec, parts["image_shape"], parts["num_classes"]).eval()
+    return measured(built, parts["image_shape"])[1]
 
 
 def workers(launcher: dict) -> int:

@@ -16,7 +16,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from data import SIZES
 from runs import archive, cli, table
 from runs.files import write_atomically
 from runs.identity import science, settled
@@ -228,7 +227,7 @@ class Experiment:
         fixed = {}
         if stage != "report" and self.protocol["tune"] and self.protocol["select_on"] == "validation":
             dataset = entry.composed["dataset"]
-            images = dataset["subset"] or SIZES[dataset["name"]][0]
+            images = dataset["subset"] or dataset["sizes"][0]
             fixed = {"dataset.validation": min(self.protocol["validation"], images // 10)}
         jobs = []
         for seed, setting in itertools.product(seeds, settings):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runs import archive, schema
 from runs.identity import identity, nested, science, settled
-from runs.schema import Config, ConfigError, walk
+from runs.schema import Config, ConfigError
 from runs.table import column
 
 from .execute import execute
@@ -36,7 +36,7 @@ def archived(which: str, results: Path) -> tuple[dict, list[dict]]:
 def config_of(run: dict, here: dict, epochs: int | None) -> Config:
     """The archived run's settings, with where and how it runs from the plain config `here`. Raises ConfigError."""
     settings = json.loads(run["config"])
-    files = {one.path: one.value for one in walk({"dataset": here["dataset"]}) if not one.science}
+    files = {f"dataset.{key}": here["dataset"][key] for key in ("verify", "workers")}
     operational = {key: value for key, value in here.items() if key not in nested(science(here))}
     plain = operational | nested(files | settings) | {"runs": str(Path(here["results"]) / "reruns"), "planned": None}
     found = settled(asdict(schema.build(plain)))
