@@ -58,6 +58,10 @@ def sweep(experiment, launcher: dict, config) -> None:
             f"choose tier=laptop or tier=smoke, or consent with budget={math.ceil(hours)}"
         )
     path, failed = plan.write(), {}
+    if plan.wanted():
+        from training.wandb_session import forecast
+
+        print(f"W&B: {forecast(config.wandb)}", flush=True)
     while jobs := [job for job in plan.wanted() if job.run.name not in failed]:
         from sweeps.launch import launch
 

@@ -1,6 +1,7 @@
 """Train one network with one optimizer, or many with -m: `python train.py --help`."""
 
 import sys
+from functools import partial
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -46,7 +47,7 @@ def main(config) -> float:
             if not agrees:
                 sys.exit(1)
             return 0.0
-        run = execute(settings, show)
+        run = execute(settings, show, partial(bar.write, file=sys.stderr))
     rows, status = run.rows(), run.status()
     best = max(row["test_acc"] for row in rows)
     if main_process:

@@ -257,9 +257,17 @@ class Protocol:
 
 @dataclass(kw_only=True)
 class Wandb:
+    """What is null is W&B's to say: WANDB_PROJECT and its kind, `wandb init`, its own default."""
+
     mode: str = setting(one_of("auto", "online", "offline", "disabled"), default="auto")
-    project: str = setting(default="powersgd")
+    project: str | None = setting(default=None)
     entity: str | None = setting(default=None)
+    group: str | None = setting(default=None)
+    tags: list[str] = setting(default_factory=list)  # besides those that every run has
+    notes: str | None = setting(default=None)
+    system: str = setting(one_of("auto", "always", "never"), default="auto")  # statistics of the machine
+    log_every: int | None = setting(at_least(1), default=None)  # batches
+    artifacts: str = setting(one_of("none", "tables", "checkpoints"), default="none")
 
 
 def how(default: Any = MISSING, rule: Rule | None = None, **options) -> Any:

@@ -1,6 +1,8 @@
 """Fixtures for all tests: one thread, a made-up MNIST, and the real one."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,10 @@ import torch
 
 from data import mnist
 from data.errors import DataError
-from training import build
+from training import build, wandb_session
 
 from .helpers import ROOT, write_fake_mnist
+from .wandb_stub import KEY, Server
 
 torch.set_num_threads(1)  # the bits of a run depend on it, and test processes share the cores
 
@@ -38,3 +41,28 @@ def real_mnist() -> Path:
     except DataError as error:
         pytest.skip(f"needs the real MNIST: {error}")
     return folder
+
+
+@pytest.fixture
+def no_account(tmp_path, monkeypatch):
+    """Nothing of this machine's W&B account is seen, and what W&B remembers in this process is forgotten."""
+    for name in os.environ:
+        if name.startswith("WANDB_") or name == "NETRC":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    (tmp_path / "home").mkdir()
+    wandb_session._silences.clear()
+    yield
+    if hasattr(sys.modules.get("wandb"), "teardown"):
+        sys.modules["wandb"].teardown()
+
+
+@pytest.fixture
+def server(no_account, monkeypatch) -> Iterator[Server]:
+    """A W&B server on this machine, and an account there."""
+    with Server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        yield server

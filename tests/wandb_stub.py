@@ -1,25 +1,69 @@
-"""A W&B server on a loopback port, as far as one run needs it: it answers, and keeps the rows it is sent."""
+"""A W&B server on a loopback port, as far as the project needs one: it keeps runs as W&B does, line by line.
 
+A line of history has its place in the run's file, so that a line sent twice to one place is one line, and one sent to
+two places is there twice. An id that was deleted stays taken: writing to it is refused with 409.
+"""
+
+import base64
 import contextlib
 import gzip
 import json
+import math
+import re
 import socket
 import threading
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote, unquote
 
 KEY = "0123456789" * 4  # any 40 characters pass
+ENTITY = "somebody"  # whose key it is
+
+
+@dataclass
+class Stored:
+    """A run as the server has it; about: what upsertBucket said of it, newest last."""
+
+    about: dict = field(default_factory=dict)
+    config: dict = field(default_factory=dict)
+    summary: dict = field(default_factory=dict)
+    lines: dict[int, dict] = field(default_factory=dict)  # history, by the line's place
+    state: str = "running"
+    preempting: bool = False
+    deleted: bool = False
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[dict]:
+        """The history without what W&B adds to it, but for _step."""
+        lines = [self.lines[place] for place in sorted(self.lines)]
+        return [{key: value for key, value in line.items() if key[0] != "_" or key == "_step"} for line in lines]
+
+
+@dataclass
+class Artifact:
+    name: str
+    kind: str
+    run: tuple[str, str, str]  # that logged it
+    committed: bool = False
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 class Server:
     """`with Server() as server:` serves at server.url until the block ends.
 
-    server.rows: the history rows that have arrived; server.run: what the run said of itself (upsertBucket's variables).
+    server.runs: the runs by (entity, project, id). server.artifacts: their artifacts' versions by digest.
+    server.mute = True: connections are accepted and never answered, with mute_after only after so many answers;
+    server.delay: seconds that every answer takes.
     """
 
     def __init__(self):
-        self.rows: list[dict] = []
-        self.run: dict = {}
+        self.runs: dict[tuple[str, str, str], Stored] = {}
+        self.artifacts: dict[str, Artifact] = {}
+        self.queries: list[str] = []
+        self.mute, self.mute_after, self.delay = False, math.inf, 0.0
         self.connections: list[socket.socket] = []
+        self.over = threading.Event()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
@@ -29,30 +73,119 @@ class Server:
         return self
 
     def __exit__(self, *_) -> None:
+        self.over.set()
         self.http.shutdown()
         self.http.server_close()
         for connection in self.connections:  # those kept alive would still be answered
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def answer(self, path: str, body: bytes) -> dict:
-        if path.endswith("/file_stream"):
-            lines = json.loads(body).get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
-            self.rows += [json.loads(line) for line in lines]
-            return {"exitcode": None, "limits": {}}
+    @property
+    def run(self) -> Stored:
+        """The only run."""
+        (run,) = self.runs.values()
+        return run
+
+    def answer(self, path: str, body: bytes) -> tuple[int, dict]:
+        """(status, answer) to a request."""
+        if match := re.search(r"/files/([^/]+)/([^/]+)/([^/]+)/file_stream", path):
+            return 200, self._stream(self.runs[match.groups()], json.loads(body))
+        if match := re.search(r"/upload/run/([^/]+)/([^/]+)/([^/]+)/(.+)", path):
+            self.runs[match.groups()[:3]].files[unquote(match[4])] = body
+            return 200, {}
+        if match := re.search(r"/upload/artifact/([^/]+)/(.+)", path):
+            self.artifacts[match[1]].files[unquote(match[2])] = body
+            return 200, {}
         if not path.endswith("/graphql"):  # telemetry
-            return {}
+            return 404, {}
         question = json.loads(body)
         query, variables = question["query"], question.get("variables") or {}
-        if "upsertBucket" in query:
-            self.run |= {key: value for key, value in variables.items() if value is not None}
-            name, project = variables["name"], {"name": variables["project"], "entity": {"name": "nobody"}}
-            bucket = {"id": "1", "name": name, "displayName": name, "project": project, "historyLineCount": 0}
-            return {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
-        if "createRunFiles" in query:
-            return {"data": {"createRunFiles": {"runID": "1", "uploadHeaders": [], "files": []}}}
-        viewer = {"id": "me", "entity": "nobody", "flags": "{}", "teams": {"edges": []}}
-        return {"data": {"viewer": viewer, "serverInfo": {"cliVersionInfo": {}}, "model": None, "project": None}}
+        variables = variables.get("input", variables)
+        name = re.search(r"(?:query|mutation)\s*(\w+)", query)[1]
+        self.queries.append(name)
+        return getattr(self, f"_{name}", self._viewer)(variables)
+
+    def _stream(self, run: Stored, sent: dict) -> dict:
+        for name, part in sent.get("files", {}).items():
+            lines = [json.loads(line) for line in part["content"]] if name.endswith(("summary.json", ".jsonl")) else []
+            if name == "wandb-history.jsonl":
+                run.lines |= dict(enumerate(lines, start=part["offset"]))
+            elif name == "wandb-summary.json":
+                run.summary = lines[-1]
+        run.preempting |= bool(sent.get("preempting"))
+        if sent.get("complete"):
+            run.state = "failed" if sent["exitcode"] else "finished"
+        return {"exitcode": None, "limits": {}}
+
+    def _place(self, variables: dict, name: str) -> tuple[str, str, str]:
+        return variables.get("entity") or ENTITY, variables.get("project") or "uncategorized", name
+
+    def _RunResumeStatus(self, variables: dict):
+        run = self.runs.get(self._place(variables, variables["name"]))
+        bucket = self._bucket(variables, run) if run and run.lines and not run.deleted else None
+        return 200, {"data": {"model": {"id": "1", "name": variables["project"], "entity": {"id": "1", "name": ENTITY},
+                                        "bucket": bucket}}}  # fmt: skip
+
+    def _bucket(self, variables: dict, run: Stored) -> dict:
+        last = [json.dumps(run.lines[max(run.lines)])] if run.lines else []
+        about = run.about
+        return {"id": "1", "name": about["name"], "displayName": about.get("displayName"), "logLineCount": 0,
+                "historyLineCount": len(run.lines), "eventsLineCount": 0, "historyTail": json.dumps(last),
+                "eventsTail": "[]", "summaryMetrics": json.dumps(run.summary), "config": json.dumps(run.config),
+                "tags": about.get("tags") or [], "notes": about.get("notes"), "wandbConfig": '{"t": 1}'}  # fmt: skip
+
+    def _UpsertBucket(self, variables: dict):
+        place = self._place(variables, variables["name"])
+        new = place not in self.runs
+        run = self.runs.setdefault(place, Stored())
+        if run.deleted:
+            return 409, {"errors": [{"message": f"run {variables['name']} was previously created and deleted"}]}
+        run.about |= {key: value for key, value in variables.items() if value is not None}
+        run.config |= json.loads(variables.get("config") or "{}")
+        run.state = variables.get("state") or run.state
+        entity, project, name = place
+        bucket = {"id": base64.b64encode(f"Run:v1:{name}".encode()).decode(), "name": name,
+                  "displayName": run.about.get("displayName"), "description": None, "config": None, "sweepName": None,
+                  "project": {"id": "1", "name": project, "entity": {"id": "1", "name": entity}},
+                  "historyLineCount": len(run.lines)}  # fmt: skip
+        return 200, {"data": {"upsertBucket": {"bucket": bucket, "inserted": new}}}
+
+    def _CreateRunFiles(self, variables: dict):
+        place = "/".join(self._place(variables, variables["run"]))
+        files = [{"name": name, "uploadUrl": f"{self.url}/upload/run/{place}/{quote(name)}"}
+                 for name in variables["files"]]  # fmt: skip
+        return 200, {"data": {"createRunFiles": {"runID": "1", "uploadHeaders": [], "files": files}}}
+
+    def _CreateArtifact(self, variables: dict):
+        place = variables["entityName"], variables["projectName"], variables["runName"]
+        made = Artifact(variables["artifactCollectionName"], variables["artifactTypeName"], place)
+        found = self.artifacts.setdefault(variables["digest"], made)
+        answer = {"id": variables["digest"], "state": "COMMITTED" if found.committed else "PENDING",
+                  "artifactSequence": {"id": "1", "latestArtifact": None}}  # fmt: skip
+        return 200, {"data": {"createArtifact": {"artifact": answer}}}
+
+    def _CreateArtifactManifest(self, variables: dict):
+        url = f"{self.url}/upload/artifact/{variables['artifactID']}/wandb_manifest.json"
+        file = {"id": "1", "uploadUrl": url, "uploadHeaders": []}
+        answer = {"id": variables["artifactID"], "file": file}
+        return 200, {"data": {"createArtifactManifest": {"artifactManifest": answer}}}
+
+    def _CreateArtifactFiles(self, variables: dict):
+        edges = []
+        for spec in variables["artifactFiles"]:
+            url = f"{self.url}/upload/artifact/{spec['artifactID']}/{quote(spec['name'])}"
+            edges.append({"node": {"id": "1", "name": spec["name"], "displayName": spec["name"], "uploadUrl": url,
+                                   "uploadHeaders": [], "storagePath": spec["name"], "uploadMultipartUrls": None,
+                                   "artifact": {"id": spec["artifactID"]}}})  # fmt: skip
+        return 200, {"data": {"createArtifactFiles": {"files": {"edges": edges}}}}
+
+    def _CommitArtifact(self, variables: dict):
+        self.artifacts[variables["artifactID"]].committed = True
+        return 200, {"data": {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": ""}}}}
+
+    def _viewer(self, variables: dict):
+        viewer = {"id": "me", "entity": ENTITY, "flags": "{}", "teams": {"edges": []}}
+        return 200, {"data": {"viewer": viewer, "serverInfo": {"cliVersionInfo": {}}, "model": None, "project": None}}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -72,12 +205,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        answer = json.dumps(self.owner.answer(self.path, body)).encode()
-        self.send_response(200)
+        self.owner.mute_after -= 1
+        if self.owner.mute or self.owner.mute_after < 0:
+            self.owner.over.wait()
+            return
+        self.owner.over.wait(self.owner.delay)
+        status, answer = self.owner.answer(self.path, body)
+        answer = json.dumps(answer).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
-        self.wfile.write(answer)
+        with contextlib.suppress(OSError):  # who asked has given up
+            self.wfile.write(answer)
 
     do_GET = do_PUT = do_POST
 

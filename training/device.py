@@ -3,7 +3,9 @@
 import functools
 import os
 import platform
+import resource
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -60,6 +62,13 @@ def environment(config: Config, device: torch.device, world: World = World()) ->
         "torch": torch.__version__,
         "commit": _commit(),
     }
+
+
+def memory(device: torch.device) -> float:
+    """Gigabytes in use at their peak so far: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def _processor() -> str:

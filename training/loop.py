@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 
 from torch import Tensor
 
@@ -14,19 +15,22 @@ from runs.schema import Config
 
 from . import checkpoint
 from .build import build_splits, data_fingerprint
-from .device import choose_device, configure, environment
+from .device import choose_device, configure, environment, memory
 from .distributed import World
+from .tracking import Tracker
 from .trainer import Trainer
 
 AGREE_STEPS = 50  # how often several processes ask each other whether to stop or save
 
 
-def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...] = ()) -> str:
+def train(
+    config: Config, run: Run, observers: tuple[Callable[[dict], None], ...] = (), tracker: Tracker | None = None
+) -> str:
     """Train the run, locked by the caller, from its newest checkpoint on; returns "finished" or "diverged".
 
-    observers are called with every row of metrics, those from before an interruption first. Raises Interrupted
-    after SIGINT or SIGTERM, with the state saved; RunError, DataError, ConfigError, OSError. Under torchrun all
-    processes call it; one writes.
+    observers are called with every row of metrics, those from before an interruption first; tracker begins once data
+    and device are known to be right, and is told of every batch. Raises Interrupted after SIGINT or SIGTERM, with the
+    state saved; RunError, DataError, ConfigError, OSError. Under torchrun all processes call it; one writes.
     """
     world = World.from_environment()
     device = choose_device(config.device, world)
@@ -38,12 +42,15 @@ def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...
         trainer = Trainer(config, device, len(train_set), world)
         record = Recorder(config, run, trainer)
         data = data_fingerprint(config, train_set, test_set)
-        record.begin(environment(config, device, world), data, [str(warning.message) for warning in warned])
+        where = environment(config, device, world)
+        record.begin(where, data, [str(warning.message) for warning in warned])
+        if tracker:
+            tracker.begin(where, partial(memory, device))
         for row in trainer.history:  # a killed process may not have delivered the last of them
             for observe in observers:
                 observe(row)
         while not (outcome := ending(config, trainer.history)):
-            sums = train_epoch(config, trainer, train_set, record, stop)
+            sums = train_epoch(config, trainer, train_set, record, stop, tracker)
             test = trainer.evaluate(test_set)
             validation = trainer.evaluate(validation_set) if validation_set else None
             train = trainer.evaluate(train_set) if config.evaluate_train else None
@@ -59,11 +66,15 @@ def train(config: Config, run: Run, observers: tuple[Callable[[dict], None], ...
     return outcome[0]
 
 
-def train_epoch(config: Config, trainer: Trainer, train_set, record: "Recorder", stop: StopRequest) -> Tensor:
+def train_epoch(
+    config: Config, trainer: Trainer, train_set, record: "Recorder", stop: StopRequest, tracker: Tracker | None
+) -> Tensor:
     """The rest of the present epoch; returns its sums over all processes, on the CPU."""
     started = time.perf_counter() - trainer.seconds
     for inputs, labels in train_set.epoch(config.seed, trainer.epoch, config.batch_size, trainer.step):
         trainer.train_step(inputs, labels)
+        if tracker:
+            tracker.batch(trainer)
         if record.due(stop):
             trainer.seconds = time.perf_counter() - started
             record.save()

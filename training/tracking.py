@@ -1,85 +1,138 @@
-"""Weights & Biases: every epoch is logged there, and nothing that happens there can hurt a run.
+"""Weights & Biases: every epoch is shown there, and nothing that happens there can hurt a run.
 
-metrics.csv is the source of truth; W&B is a view of it. `wandb.mode=auto` logs online where there are
-credentials and the server answers, offline otherwise (`make sync` uploads later), and never asks a question.
+metrics.csv is the source of truth; W&B is a view of it (view.py, docs/wandb.md). `wandb.mode=auto` logs online where
+there are credentials and the server answers, offline otherwise (`make sync` uploads later), and never asks a question.
 """
 
-import contextlib
-import netrc
-import os
-import socket
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Literal
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any
 
+from runs.identity import science
 from runs.run import Run
 from runs.schema import Config
 
-Mode = Literal["online", "offline", "disabled"]
-PROBE_SECONDS = 3
-INIT_SECONDS = 15
-FINISH_SECONDS = 15
+from . import view
+from .wandb_files import Files
+from .wandb_session import Mode, chosen_mode, offline, one_line, start, trial, wandb_module
+
+NO_GPU = ("cpu", "mps")
+SECOND_INIT_SECONDS = 3  # for another id, if the first was deleted
 
 
 class Tracker:
-    """One W&B run with the id of our run; after any failure of W&B it goes quiet and says so in the run's log."""
+    """One run on W&B; after any failure there it goes quiet and says so in the run's log.
 
-    def __init__(self, config: Config, run: Run):
-        self.run, self.wandb = run, None
-        mode = chosen_mode(config.wandb.mode)
-        if mode == "disabled":
-            return
+    say: is told in a line where the run is to be seen.
+    """
+
+    def __init__(self, config: Config, run: Run, say: Callable[[str], None] | None = None):
+        self.config, self.run, self.say = config, run, say
+        self.wandb: Any = None  # the run there, while all is well
+        self.mode = Mode("disabled")
+        self.rows: list[dict] = []
+        self.first = 0  # what belongs to earlier steps is there already
+        self.sums = [0.0, 0.0, 0.0]  # of the batches logged so far in this epoch: loss, correct, images
+
+    def begin(self, environment: dict, memory: Callable[[], float] | None = None) -> None:
+        """Start the run there; called once data and device are known to be right.
+
+        memory: says the gigabytes in use at their peak so far.
+        """
+        self.memory = memory
+        self.mode = chosen_mode(self.config.wandb.mode)
         try:
-            self._start(config, mode)
+            self._start(environment)
         except Exception as error:
-            if mode == "online":
-                run.log(f"W&B online failed ({_line(error)}); offline instead")
+            if self.mode.name == "online":
+                self.mode = Mode("offline", f"online failed: {one_line(error)}")
                 try:
-                    _forget_runs()
-                    self._start(config, "offline")
+                    wandb_module().teardown()  # its service holds on to the id
+                    self._start(environment)
                     return
                 except Exception as second:
                     error = second
-            run.log(f"W&B failed ({_line(error)}); this run is logged on disk only")
+            self.run.log(f"W&B failed ({one_line(error)}); this run is logged on disk only")
 
-    def _start(self, config: Config, mode: Mode) -> None:
-        import wandb
-
-        resolved = asdict(config)
-        settings = wandb.Settings(
-            init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS, console="off", silent=True, x_disable_stats=True
-        )
-        started = wandb.init(
-            mode=mode,
-            project=config.wandb.project,
-            entity=config.wandb.entity,
-            id=self.run.id,
-            name=self.run.name,
-            group=config.experiment or "single",
-            job_type="train",
-            tags=[config.tier, config.experiment or "single", config.dataset.name],
-            config=resolved,
-            dir=self.run.folder,
-            resume="allow",
-            reinit="create_new",
-            settings=settings,
-        )
-        # Steps restart when a run is resumed, epochs do not.
-        started.define_metric("epoch")
-        started.define_metric("*", step_metric="epoch")
-        started.define_metric("test_acc", step_metric="epoch", summary="max")
+    def _start(self, environment: dict) -> None:
+        if self.mode.name == "disabled":
+            return
+        self.files = Files(self.run.folder)
+        id = trial() or self.files.id()
+        if self.mode.name == "online" and self.files.unsent("offline-run", id):
+            self.mode = Mode("offline", "an earlier part of it waits for make sync")
+        system = {"always": True, "never": False}.get(self.config.wandb.system, environment["device"] not in NO_GPU)
+        about = self._about(environment)
+        try:
+            started = start(about, id, self.mode.name, self.run.folder, self.config.wandb, system)
+        except Exception as error:
+            if "409" not in str(error) or trial():
+                raise
+            id = self.files.new_id()  # W&B never gives an id back that was deleted there
+            seconds = SECOND_INIT_SECONDS
+            started = start(about, id, self.mode.name, self.run.folder, self.config.wandb, system, init_timeout=seconds)
+        held = self.files.rows(id) if self.mode.name == "offline" else {}
+        self.first = max(held) + 1 if held else started.starting_step
+        self.files.keep_id(id)
         self.wandb = started
+        place = started.url if self.mode.name == "online" else offline(self.mode.why)
+        self.run.log(f"W&B: {place}")
+        if self.say:
+            self.say(f"W&B: {place}")
+
+    def _about(self, environment: dict) -> view.About:
+        config = asdict(self.config)
+        computed = science(config)
+        uses = view.uses(self.run.id, Path(self.config.results))
+        tags = [self.config.experiment] * bool(self.config.experiment) + list(uses)
+        job = view.job_type(config, uses.get(self.config.experiment), self.config.protocol.tune)
+        return view.about(computed, environment, self.config.tier, tags, job)
 
     def log(self, row: dict) -> None:
-        self._quietly("log", lambda run: run.log({k: v for k, v in row.items() if v is not None}))
+        """An epoch's row of metrics; those that are there already are left out."""
+        if self.wandb is None:
+            return
+        self.rows.append(row)
+        step, found = view.shown(row, self.config.batch_size)
+        self.sums = [0.0, 0.0, 0.0]
+        if step >= self.first:
+            if self.memory:
+                found["perf/memory_gb"] = self.memory()
+            self._log(step, found)
+            self._quietly("log", lambda run: run.summary.update(view.summaries(self.rows)))
 
-    def finish(self, state: str) -> None:
-        def end(run):
-            run.summary["state"] = state
-            run.finish(exit_code=int(state == "failed"))
+    def batch(self, trainer) -> None:
+        """The running loss and accuracy since the last such row, if `log_every` asks for it after this batch."""
+        every, images, size = self.config.wandb.log_every, trainer.images, self.config.batch_size
+        seen = trainer.step * size
+        if self.wandb is None or not every or trainer.step % every or seen >= images:  # the epoch's row is to come
+            return
+        sums = trainer.sums[:3].tolist()
+        loss, correct, counted = (now - before for now, before in zip(sums, self.sums, strict=True))
+        self.sums = sums
+        step = trainer.epoch * -(-images // size) + trainer.step
+        axes = dict(zip(view.AXES, (trainer.epoch + seen / images, step, trainer.epoch * images + seen), strict=True))
+        if step >= self.first:
+            self._log(step, axes | dict(zip(view.BATCH, (loss / counted, correct / counted), strict=True)))
 
-        self._quietly("finish", end)
+    def _log(self, step: int, found: dict) -> None:
+        # W&B's own step is the step: what a server has already it refuses.
+        self._quietly("log", lambda run: run.log(found, step=step, commit=True))
+
+    def finish(self, state: str, reason: str | None = None) -> None:
+        """state: finished, diverged, interrupted or failed."""
+        self._quietly("finish", lambda run: self._finish(run, state, reason))
         self.wandb = None
+
+    def _finish(self, run, state: str, reason: str | None) -> None:
+        run.summary.update(view.summaries(self.rows) | {"state": state, "reason": reason})
+        keep_files(run, self.run, self.config.wandb.artifacts)
+        if state == "interrupted":
+            run.mark_preempting()  # W&B shows it as preempted, and a sweep there asks for it again
+        run.finish(exit_code=int(state in ("failed", "interrupted")))
+        if self.mode.name == "online":
+            self.files.mark_sent(run.id)
 
     def _quietly(self, what: str, call) -> None:
         if self.wandb is None:
@@ -88,52 +141,29 @@ class Tracker:
             call(self.wandb)
         except Exception as error:
             self.wandb = None
-            self.run.log(f"W&B {what} failed ({_line(error)}); the rest is logged on disk only")
+            self.run.log(
+                f"W&B {what} failed ({one_line(error)}); metrics.csv has everything, make sync uploads the rest"
+            )
 
 
-def chosen_mode(mode: str) -> Mode:
-    """online, offline or disabled for wandb.mode; WANDB_MODE in the environment decides for auto.
-
-    Without credentials online becomes offline, since W&B would ask for them and wait.
-    """
-    asked = mode if mode != "auto" else os.environ.get("WANDB_MODE") or "auto"
-    if asked in ("offline", "disabled"):
-        return asked
-    if not _has_credentials():
-        return "offline"
-    return "online" if asked == "online" or _answers(_server()) else "offline"
+def answer(config: Config, run: Run) -> None:
+    """Under a sweep of W&B's: show a run that has ended as the trial that it was asked for, from its record."""
+    if not trial():
+        return
+    tracker, status = Tracker(config, run), run.status()
+    tracker.begin(status["environment"])
+    for row in run.rows():
+        tracker.log(row)
+    tracker.finish(status["state"], status["reason"])
 
 
-def _forget_runs() -> None:
-    """Restart W&B's service: it keeps the id of a run that failed to start."""
-    import wandb
-
-    with contextlib.suppress(Exception):
-        wandb.teardown()
-
-
-def _server() -> str:
-    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-
-
-def _has_credentials() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators(urlsplit(_server()).hostname or "") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _answers(server: str) -> bool:
-    url = urlsplit(server)
-    port = url.port or (80 if url.scheme == "http" else 443)
-    try:
-        socket.create_connection((url.hostname, port), timeout=PROBE_SECONDS).close()
-        return True
-    except OSError:
-        return False
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+def keep_files(started, run: Run, what: str) -> None:
+    """Upload the run's records, and with what="checkpoints" its newest state, as an artifact of the run on W&B."""
+    if what == "none":
+        return
+    artifact = wandb_module().Artifact(f"run-{run.id}", type="run")
+    names = ["config.yaml", "metrics.csv", "status.json", "log.txt"]
+    for name in [*names, "checkpoint.pt"] if what == "checkpoints" else names:
+        if (run.folder / name).exists():
+            artifact.add_file(str(run.folder / name))
+    started.log_artifact(artifact)

@@ -1,0 +1,63 @@
+"""What W&B keeps of a run in its folder: the run's id there, and files that a server may not have got yet.
+
+<run>/wandb/id                                   the id of this copy of the run on W&B
+<run>/wandb/offline-run-<time>-<id>/run-<id>.wandb   what was logged offline; and <file>.synced once a server has it
+<run>/wandb/run-<time>-<id>/run-<id>.wandb           the same of what was logged online
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+SENT = ".synced"  # W&B's own mark, beside a file
+EMPTY = 7  # bytes: a file whose process was killed before it wrote anything
+
+
+class Files:
+    def __init__(self, folder: Path):
+        self.folder = folder / "wandb"
+
+    def id(self) -> str:
+        """The id of this copy; a new one if it has none yet.
+
+        It begins with the run's identity. The rest is chance: two people who train the same run in one project have
+        two runs there.
+        """
+        try:
+            return (self.folder / "id").read_text().strip()
+        except FileNotFoundError:
+            return self.new_id()
+
+    def new_id(self) -> str:
+        return f"{self.folder.parent.name.rsplit('-', 1)[-1]}-{secrets.token_hex(3)}"
+
+    def keep_id(self, id: str) -> None:
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "id").write_text(id + "\n")
+
+    def unsent(self, kind: str, id: str = "*") -> list[Path]:
+        """The files that a server may lack, oldest first; kind: "offline-run", "run" or "*run"."""
+        return [path for path in self._all(kind, id) if not path.with_name(path.name + SENT).exists()]
+
+    def mark_sent(self, id: str) -> None:
+        for path in self._all("*run", id):
+            path.with_name(path.name + SENT).touch()
+
+    def rows(self, id: str) -> dict[int, dict]:
+        """What was logged of this id on this machine, by step, as W&B's own program reads it."""
+        return {row["_step"]: row for path in self._all("*run", id) for row in rows_of(path)}
+
+    def _all(self, kind: str, id: str) -> list[Path]:
+        found = self.folder.glob(f"{kind}-[0-9]*_[0-9]*-{id}/run-{id}.wandb")
+        return sorted((path for path in found if path.stat().st_size > EMPTY), key=lambda path: path.parent.name[-40:])
+
+
+def rows_of(path: Path) -> list[dict]:
+    """The rows of a file of W&B's, one that was torn up to there."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
+    records = [json.loads(line) for line in shown.stdout.splitlines()]
+    return [record["history"]["item"] for record in records if record["type"] == "history"]
