@@ -64,14 +64,14 @@ class Tracker:
             self.mode = Mode("offline", "an earlier part of it waits for make sync")
         system = {"always": True, "never": False}.get(self.config.wandb.system, environment["device"] not in NO_GPU)
         about = self._about(environment)
+        where = self.mode.name, self.run.folder, self.config.wandb, system
         try:
-            started = start(about, id, self.mode.name, self.run.folder, self.config.wandb, system)
+            started = start(about, id, *where)
         except Exception as error:
             if "409" not in str(error) or trial():
                 raise
             id = self.files.new_id()  # W&B never gives an id back that was deleted there
-            seconds = SECOND_INIT_SECONDS
-            started = start(about, id, self.mode.name, self.run.folder, self.config.wandb, system, init_timeout=seconds)
+            started = start(about, id, *where, init_seconds=SECOND_INIT_SECONDS)
         held = self.files.rows(id) if self.mode.name == "offline" else {}
         self.first = max(held) + 1 if held else started.starting_step
         self.files.keep_id(id)
@@ -85,8 +85,10 @@ class Tracker:
         config = asdict(self.config)
         computed = science(config)
         uses = view.uses(self.run.id, Path(self.config.results))
-        tags = [self.config.experiment] * bool(self.config.experiment) + list(uses)
-        job = view.job_type(config, uses.get(self.config.experiment), self.config.protocol.tune)
+        tags, stage = list(uses), None
+        if self.config.experiment:
+            tags, stage = [self.config.experiment, *tags], uses.get(self.config.experiment)
+        job = view.job_type(config, stage, self.config.protocol.tune)
         return view.about(computed, environment, self.config.tier, tags, job)
 
     def log(self, row: dict) -> None:

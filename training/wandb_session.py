@@ -26,12 +26,15 @@ class Mode(NamedTuple):
     why: str = ""
 
 
-def start(about: view.About, id: str, mode: str, folder: Path, asked: Wandb, system: bool = False, **settings) -> Any:
-    """The run `id` on W&B, resumed if it is there; settings: further ones of W&B's. Raises what W&B raises."""
+def start(
+    about: view.About, id: str, mode: str, folder: Path, asked: Wandb, system: bool = False,
+    init_seconds: float | None = None, finish_seconds: float | None = None,
+) -> Any:  # fmt: skip
+    """The run `id` on W&B, resumed if it is there; system: with statistics of the machine. Raises what W&B raises."""
     wandb = wandb_module()
     extra = asked.tags or [tag for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag]
     started = wandb.init(
-        mode=mode,
+        mode=mode,  # pyright: ignore[reportArgumentType]
         project=None if trial() else project(asked),
         entity=None if trial() else asked.entity,
         id=id,
@@ -45,7 +48,8 @@ def start(about: view.About, id: str, mode: str, folder: Path, asked: Wandb, sys
         resume="allow",
         reinit="create_new",
         settings=wandb.Settings(
-            **{"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS} | settings,
+            init_timeout=init_seconds or INIT_SECONDS,
+            finish_timeout=finish_seconds or FINISH_SECONDS,
             finish_timeout_raises=True,
             x_transaction_log_flush_interval=FLUSH_SECONDS,
             x_disable_stats=not system,
