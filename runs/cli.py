@@ -35,8 +35,9 @@ NOISE = ("full_key:", "object_type=", "reference_type=", "To append to your conf
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = {
     "schema": {"config": schema.Config, "dataset": schema.Dataset, "source": schema.Source},
-    "schema/model": {kind.__name__.lower(): kind for kind in {*schema.MODELS.values(), schema.OtherModel}},
-    "schema/optimizer": {kind.__name__.lower(): kind for kind in {*schema.OPTIMIZERS.values(), schema.OtherOptimizer}},
+    "schema/model": {kind.__name__.lower(): kind for kind in schema.MODELS.values()} | {"other": schema.OtherModel},
+    "schema/optimizer": {kind.__name__.lower(): kind for kind in schema.OPTIMIZERS.values()}
+    | {"other": schema.OtherOptimizer},
     "schema/schedule": schema.SCHEDULES,
 }
 
