@@ -108,9 +108,13 @@ SCIENCE = {"dataset", "model", "optimizer", "schedule", "epochs", "batch_size", 
            "stop", "evaluate_train", "layer_norms", "format"}  # fmt: skip
 
 
-@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, "adamw"])
-def test_every_setting_is_operational_or_changes_the_identity(optimizer):
-    config = plain(f"optimizer={optimizer}")
+SECTIONS = [*(f"optimizer={name}" for name in (*OPTIMIZERS, "adamw")), "schedule=step", "schedule=warm_restarts",
+            *(f"model={name}" for name in ("resnet50", "densenet121", "resnext29", "wrn26"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_is_operational_or_changes_the_identity(section):
+    config = plain(section)
     assert {key for key in config if key not in OPERATIONAL} == SCIENCE
     seen = {identity(config): "the unchanged config"}
     for path in leaves(config):
