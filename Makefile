@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules
 .NOTPARALLEL:
 FIG1 := fig1a fig1b fig1c fig1d fig1e fig1f fig1g fig1h fig1i fig1j
 PAIRS := fig1ab fig1cd fig1ef fig1gh fig1ij
-.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm lint clean
+.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm mutants lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,8 +115,8 @@ sync: $(READY)  ## upload to W&B what was logged offline or left behind by a los
 	@runs=$$(ls -d results/runs/*/wandb/*run-*/ 2>/dev/null); [ -n "$$runs" ] || { echo "nothing to upload"; exit 0; }; \
 	timeout 3600 $(VENV)/bin/wandb sync --yes $$runs
 
-test: $(READY)  ## the tests, minutes
-	@$(PY) -m pytest -q -n auto --maxprocesses 8 --dist worksteal
+test: $(READY)  ## the tests, minutes; none may take more than 20 seconds
+	@$(PY) -m pytest -q -n auto --maxprocesses 8 --dist worksteal --timeout 20
 
 test-slow: $(READY)  ## the long tests
 	@$(PY) -m pytest -q -m slow
@@ -124,9 +124,12 @@ test-slow: $(READY)  ## the long tests
 test-slurm: $(READY)  ## launcher=slurm, with a SLURM started for it (needs slurm-wlm, munge, requirements-slurm.txt)
 	@POWERSGD_TEST_SLURM=1 $(PY) -m pytest -q -m slow tests/test_slurm.py
 
+mutants: $(READY)  ## which deliberate mistakes in the code that all results hang on do the tests notice? (minutes)
+	@$(PY) -m tests.mutants
+
 lint: $(READY)  ## ruff and types
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(VENV)/bin/basedpyright
 
 clean:  ## caches and build leftovers; keeps .venv, downloads and results
-	rm -rf build *.egg-info .pytest_cache .ruff_cache .hypothesis results/.multirun
+	rm -rf build mutants *.egg-info .pytest_cache .ruff_cache .hypothesis results/.multirun
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
