@@ -95,7 +95,7 @@ class TheoremPowerSGD(PowerSGD):
         for group in self.param_groups:
             group["lr"] = alpha
         # Not super().step(): torch wraps `step` of every class that has an instance, and would call hooks twice.
-        PowerSGD.step.__wrapped__(self)
+        getattr(PowerSGD.step, "__wrapped__", PowerSGD.step)(self)
         return loss
 
 
