@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
-from runs.archive import MISSING, load
+import pandas as pd
+
+from analysis import records
+from runs.archive import MISSING
 
 
 def read(results: Path, tier: str) -> dict[str, dict]:
@@ -18,7 +21,7 @@ def read(results: Path, tier: str) -> dict[str, dict]:
 def price(experiment: str, results: Path, tier: str) -> str:
     """What the missing runs of an experiment would take at this tier and at the paper's scale, in words."""
     here, paper = (read(results, name).get(experiment) for name in (tier, "paper"))
-    if tier != "paper" and any(run["state"] != MISSING for run in load(results / "paper" / "archive", experiment)[0]):
+    if tier != "paper" and (records.load(results / "paper" / "archive", experiment)[0]["state"] != MISSING).any():
         return f"{experiment} was run at the paper's scale, see tier paper"
     parts = [f"{hours(here['hours'])} of this machine"] if here else []
     if tier != "paper":
@@ -26,6 +29,13 @@ def price(experiment: str, results: Path, tier: str) -> str:
     if paper:
         parts.append(f"{hours(paper['gpu_hours'])} of a GPU" + (" at the paper's scale" if tier != "paper" else ""))
     return f"{experiment}: {', '.join(parts)}" if parts else ""
+
+
+def of_runs(count: int, like: pd.DataFrame) -> str:
+    """What so many runs would take on this machine, each the mean of those that have ended (their `seconds`)."""
+    return f"{count} run{'s' * (count != 1)}" + (
+        f", {hours(count * like['seconds'].mean() / 3600)}" if len(like) else ""
+    )
 
 
 def hours(number: float) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from runs import archive, table
 from runs.archive import MISSING
+from runs.schema import ConfigError
 
 AXES = ("initial_lr", "gamma", "depth")  # what a grid varies; with the runs that are missing
 ABOUT = ("label", "stage", *archive.ABOUT)
@@ -202,6 +203,6 @@ def command(draw) -> None:
     """Run a figure's `draw(arguments)` as a program; nothing to draw is one line and exit status 2."""
     try:
         draw()
-    except (NoRecords, OSError, json.JSONDecodeError) as error:
+    except (NoRecords, ConfigError, OSError, json.JSONDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

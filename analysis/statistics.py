@@ -1,46 +1,48 @@
-"""Averages over seeds with their uncertainty, and the best of several tries. Pure functions of numbers."""
+"""Means over seeds, their intervals by Student's t, and what is built from them. Pure functions of numbers.
 
+Seeds are not blocks (the correlation between settings of one seed is small), so settings are compared unpaired, and
+where the settings of an experiment spread alike their variance is pooled. What a claim speaks of is a `Quantity`: a
+contrast of settings' means, or the largest, the least or a number of such. Each has bounds that it exceeds with at most
+the stated probability, also where the data choose which contrast is the largest. analysis/simulate.py holds that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import bdtri, stdtrit
+from scipy.stats import chi2, f
 
-RESAMPLES = 10_000
+LEVEL = 0.95  # of every interval, unless it says otherwise
+ALIKE = 0.05  # variances are pooled where Bartlett's test does not reject at this level,
+LARGER = 0.10  # but a setting whose own is larger than the pool's, by an F test at this level, keeps its own
 
 
-def mean_interval(values, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of one value a seed and its percentile bootstrap interval: (mean, low, high).
+def t_interval(values, level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean of one value a seed and its interval by Student's t: (mean, low, high), nan without two values.
 
-    The resampling is seeded, so the same values give the same interval. With one value the interval is that
-    value: it says nothing about the spread. Raises ValueError without values.
+    Raises ValueError without values.
     """
     values = np.asarray(values, dtype=float)
     if values.size == 0:
         raise ValueError("no values to average")
-    draws = np.random.default_rng(0).integers(values.size, size=(RESAMPLES, values.size))
-    means = values[draws].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(values.mean()), float(low), float(high)
-
-
-def t_interval(values, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of one value a seed and its interval by Student's t: (mean, low, high).
-
-    For verdicts: of three to five values the bootstrap's interval covers far less than 95 %. Raises ValueError with
-    fewer than two values.
-    """
-    values = np.asarray(values, dtype=float)
-    if values.size < 2:
-        raise ValueError("an interval needs two values")
+    if values.size == 1:
+        return float(values[0]), np.nan, np.nan
     half = stdtrit(values.size - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(values.size)
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def curve_interval(series: list[list[float]], level: float = 0.95) -> np.ndarray:
-    """Mean and interval at each epoch over the seeds that reached it: array [epochs, 3] (mean, low, high)."""
+def curve_interval(series: list[list[float]], level: float = LEVEL) -> np.ndarray:
+    """Mean and t interval at each epoch over the seeds that reached it: array [epochs, 3] (mean, low, high)."""
     longest = max(len(values) for values in series)
     points = [[values[i] for values in series if len(values) > i] for i in range(longest)]
-    return np.array([mean_interval(point, level) for point in points])
+    return np.array([t_interval(point, level) for point in points])
+
+
+def share_limit(successes: int, trials: int, level: float = LEVEL) -> float:
+    """The upper limit of the share of runs that succeed, if so many of so many did (Clopper and Pearson)."""
+    return 1.0 if successes == trials else float(bdtri(successes, trials, 1 - level))
 
 
 def expected_best(values: list[float], k: int) -> float:
@@ -50,3 +52,237 @@ def expected_best(values: list[float], k: int) -> float:
     # The i-th smallest is the largest of a choice if the other k - 1 lie below it.
     ordered = sorted(values)
     return sum(comb(i, k - 1) * value for i, value in enumerate(ordered)) / comb(len(values), k)
+
+
+def bartlett(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Bartlett's p value that all variances [..., settings], of these degrees of freedom, are one variance."""
+    count, total = len(freedom), freedom.sum()
+    pooled = (variances * freedom).sum(-1) / total
+    with np.errstate(divide="ignore", invalid="ignore"):  # a variance of 0 is like no other
+        statistic = total * np.log(pooled) - (freedom * np.log(variances)).sum(-1)
+    correction = 1 + ((1 / freedom).sum() - 1 / total) / (3 * (count - 1))
+    return chi2.sf(statistic / correction, count - 1)
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Means of settings and their variances; leading axes, if any, are repetitions of the experiment."""
+
+    means: np.ndarray  # [..., settings]
+    variances: np.ndarray  # [..., settings], one run's, each from its own seeds
+    seeds: np.ndarray  # [settings]
+    shared: np.ndarray  # [..., settings]: uses the pooled variance
+    pooled: np.ndarray  # [...], the pooled variance
+    freedom: float  # its degrees of freedom; 0: nothing is pooled
+    p: np.ndarray  # [...], Bartlett's
+
+    @classmethod
+    def of(cls, values: Sequence[np.ndarray], pool: Sequence[bool] | None = None, step: float = 0.0) -> "Estimates":
+        """values: for each setting one value a seed, [..., seeds], two seeds at least; pool: may share a variance.
+
+        step: to which the values are rounded; no variance is less than that of the rounding.
+        """
+        values = [np.asarray(part, dtype=float) for part in values]
+        seeds = np.array([part.shape[-1] for part in values])
+        means = np.stack([part.mean(-1) for part in values], axis=-1)
+        variances = np.maximum(np.stack([part.var(-1, ddof=1) for part in values], axis=-1), step**2 / 12)
+        members = np.ones(len(values), bool) if pool is None else np.asarray(pool, bool)
+        freedom = (seeds - 1.0)[members]
+        total = freedom.sum() if members.sum() > 1 else 0.0
+        if total == 0:
+            nothing = np.zeros(means.shape[:-1])
+            return cls(means, variances, seeds, np.zeros(means.shape, bool), nothing, 0.0, nothing)
+        pooled = (variances[..., members] * freedom).sum(-1) / total
+        p = bartlett(variances[..., members], freedom)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            larger = f.sf(variances / pooled[..., None], seeds - 1, total) < LARGER
+        shared = members & (p >= ALIKE)[..., None] & ~larger
+        return cls(means, variances, seeds, shared, pooled, total, p)
+
+    def repeated(self, seeds: np.ndarray, times: int, random: np.random.Generator) -> "Estimates":
+        """`times` repetitions with other numbers of seeds, if these means and variances were the true ones."""
+        true = np.where(self.shared, self.pooled, self.variances)
+        means = self.means + np.sqrt(true / seeds) * random.standard_normal((times, len(seeds)))
+        variances = true * random.chisquare(seeds - 1, (times, len(seeds))) / (seeds - 1)
+        freedom = self.freedom + (self.shared * (seeds - self.seeds)).sum()
+        pooled = self.pooled * random.chisquare(freedom, times) / freedom if freedom else np.zeros(times)
+        shared = np.broadcast_to(self.shared, means.shape)
+        return replace(self, means=means, variances=variances, seeds=seeds, shared=shared, pooled=pooled,
+                       freedom=freedom)  # fmt: skip
+
+
+class Quantity:
+    """A number about settings. low and high: bounds that are each wrong with at most the probability alpha."""
+
+    def value(self, of: Estimates) -> np.ndarray:
+        raise NotImplementedError
+
+    def low(self, of: Estimates, alpha: float) -> np.ndarray:
+        raise NotImplementedError
+
+    def high(self, of: Estimates, alpha: float) -> np.ndarray:
+        raise NotImplementedError
+
+    def settings(self) -> set[int]:
+        """The places of the settings that it is about."""
+        raise NotImplementedError
+
+    def interval(self, of: Estimates, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(value, low, high); it covers the true value with at least the probability `level`."""
+        alpha = (1 - level) / 2
+        return self.value(of), self.low(of, alpha), self.high(of, alpha)
+
+
+@dataclass(frozen=True)
+class Contrast(Quantity):
+    """A sum of settings' means with these weights, by place."""
+
+    weights: dict[int, float]
+
+    def settings(self):
+        return set(self.weights)
+
+    def value(self, of):
+        return self._weighted(of)[0] @ self._weighted(of)[1]
+
+    def low(self, of, alpha):
+        return self.value(of) - self._half(of, alpha)
+
+    def high(self, of, alpha):
+        return self.value(of) + self._half(of, alpha)
+
+    def _weighted(self, of):
+        return of.means[..., list(self.weights)], np.array(list(self.weights.values()))
+
+    def _half(self, of, alpha):
+        """By Student's t, with Satterthwaite's degrees of freedom where not all of the settings share a variance."""
+        places = list(self.weights)
+        squares = np.array(list(self.weights.values())) ** 2 / of.seeds[places]
+        shared = of.shared[..., places]
+        pooled = of.pooled * (squares * shared).sum(-1)
+        own = squares * np.where(shared, 0, of.variances[..., places])
+        total = pooled + own.sum(-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            freedom = total**2 / (pooled**2 / (of.freedom or 1) + (own**2 / (of.seeds[places] - 1)).sum(-1))
+        return np.where(total > 0, stdtrit(np.where(total > 0, freedom, 1), 1 - alpha) * np.sqrt(total), 0.0)
+
+
+@dataclass(frozen=True)
+class Several(Quantity):
+    parts: tuple[Quantity, ...]
+
+    def settings(self):
+        return set().union(*(part.settings() for part in self.parts))
+
+    def _each(self, of, bound: str, alpha: float) -> np.ndarray:
+        return np.array([getattr(part, bound)(of, alpha) for part in self.parts])
+
+
+class Largest(Several):
+    """The largest of several. The lower bound must hold whichever of them the data show as the largest."""
+
+    def value(self, of):
+        return np.max([part.value(of) for part in self.parts], axis=0)
+
+    def low(self, of, alpha):
+        return self._each(of, "low", alpha / len(self.parts)).max(0)
+
+    def high(self, of, alpha):
+        return self._each(of, "high", alpha).max(0)
+
+
+class Least(Several):
+    """The least of several, as `Largest`."""
+
+    def value(self, of):
+        return np.min([part.value(of) for part in self.parts], axis=0)
+
+    def low(self, of, alpha):
+        return self._each(of, "low", alpha).min(0)
+
+    def high(self, of, alpha):
+        return self._each(of, "high", alpha / len(self.parts)).min(0)
+
+
+@dataclass(frozen=True)
+class Count(Several):
+    """How many of several lie above a margin."""
+
+    margin: float
+
+    def value(self, of):
+        return np.sum([part.value(of) > self.margin for part in self.parts], axis=0)
+
+    def low(self, of, alpha):
+        return (self._each(of, "low", alpha / len(self.parts)) > self.margin).sum(0)
+
+    def high(self, of, alpha):
+        return (self._each(of, "high", alpha / len(self.parts)) > self.margin).sum(0)
+
+
+@dataclass(frozen=True)
+class Best(Quantity):
+    """Where the largest of several settings' means lies, on an axis: {place of the setting: its coordinate}.
+
+    Bounds: the ends of the set of settings that no other exceeds for certain (multiple comparisons with the best).
+    """
+
+    axis: dict[int, float]
+
+    def settings(self):
+        return set(self.axis)
+
+    def value(self, of):
+        return np.array(list(self.axis.values()))[np.argmax(of.means[..., list(self.axis)], axis=-1)]
+
+    def low(self, of, alpha):
+        return np.where(self._possible(of, alpha), np.array(list(self.axis.values())), np.inf).min(-1)
+
+    def high(self, of, alpha):
+        return np.where(self._possible(of, alpha), np.array(list(self.axis.values())), -np.inf).max(-1)
+
+    def _possible(self, of, alpha):
+        """[..., settings]: not for certain below another. The best one is wrongly left out with probability alpha."""
+        part = alpha / (len(self.axis) - 1)
+        behind = [
+            np.max([Contrast({other: 1, place: -1}).low(of, part) for other in self.axis if other != place], axis=0)
+            for place in self.axis
+        ]
+        return np.stack(behind, axis=-1) <= 0
+
+
+@dataclass(frozen=True)
+class Difference(Quantity):
+    """One quantity less another, where that is no contrast."""
+
+    of: Quantity
+    minus: Quantity
+
+    def settings(self):
+        return self.of.settings() | self.minus.settings()
+
+    def value(self, of):
+        return self.of.value(of) - self.minus.value(of)
+
+    def low(self, of, alpha):
+        return self.of.low(of, alpha / 2) - self.minus.high(of, alpha / 2)
+
+    def high(self, of, alpha):
+        return self.of.high(of, alpha / 2) - self.minus.low(of, alpha / 2)
+
+
+def against_best(ours: Sequence[dict[int, float]], theirs: Sequence[dict[int, float]]) -> Quantity:
+    """The best of our contrasts less the best of theirs; one of one is a plain contrast.
+
+    By its bounds what is best may be chosen by the data: the best of 32 settings has the better luck.
+    """
+    pairs = [Least(tuple(Contrast(_less(one, other)) for other in theirs)) for one in ours]
+    pairs = [pair.parts[0] if len(pair.parts) == 1 else pair for pair in pairs]
+    return pairs[0] if len(pairs) == 1 else Largest(tuple(pairs))
+
+
+def _less(one: dict[int, float], other: dict[int, float]) -> dict[int, float]:
+    weights = dict(one)
+    for place, weight in other.items():
+        weights[place] = weights.get(place, 0) - weight
+    return {place: weight for place, weight in weights.items() if weight}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from analysis.statistics import mean_interval
+from analysis.statistics import t_interval
 from runs.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,9 +16,9 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 
 def interval(values: list[float]) -> str:
-    """Mean over seeds and its bootstrap interval."""
-    mean, low, high = mean_interval(values)
-    return f"{mean:.4f} [{low:.4f}, {high:.4f}]"
+    """Mean over seeds and its 95 % interval by Student's t; of one seed the value alone."""
+    mean, low, high = t_interval(values)
+    return f"{mean:.4f}" + (f" [{low:.4f}, {high:.4f}]" if len(values) > 1 else "")
 
 
 def latex(header: list[str], rows: list[list[str]], caption: str, label: str) -> str:

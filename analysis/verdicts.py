@@ -1,42 +1,100 @@
-"""The verdicts, and the judgement of a mean over seeds by its interval."""
+"""What an interval says of a claim, and what more seeds would. docs/verdicts.md has the rules in words."""
 
 import math
-from statistics import mean
+from dataclasses import dataclass
 
-from analysis.statistics import t_interval
+import numpy as np
+
+from analysis.statistics import ALIKE, LEVEL, Estimates, Quantity
 
 LEAST_SEEDS = 3
 REPRODUCED, NOT_REPRODUCED, MIXED = "reproduced", "not reproduced", "mixed"
-INCONCLUSIVE, NOT_RUN, NOT_TESTABLE = "inconclusive", "not run", "not testable"
+INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
+NOT_TESTABLE, NOT_TESTABLE_HERE = "not testable", "not testable at this tier"
+POWER = 0.8
+MOST_SEEDS = 512  # more are not counted out
+
+Bounds = tuple[float | None, float | None]
 
 
-def within(values: list[float], between: list[float | None], parts: int = 1) -> tuple[str, str]:
-    """Does the mean over seeds lie between the bounds (null: no bound)? Its 95 % interval decides.
+@dataclass(frozen=True)
+class Judged:
+    """A quantity against its bounds."""
 
-    parts: of how many such parts the claim consists. One alone refutes it, and of many one lies outside by chance, so
-    what refutes is the interval at the level 1 - 0.05 / parts (Bonferroni).
+    verdict: str
+    value: float
+    low: float
+    high: float
+    variance: str  # which was used, in words
+    seeds: str  # how many, in words
+
+    def spelled(self, form: str = "+.4f") -> str:
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}] over {self.seeds}"
+
+
+def decide(value, low, high, between: Bounds) -> np.ndarray:
+    """1 where the whole interval lies between the bounds (None: no bound), -1 where it lies outside, else 0."""
+    least, most = (-math.inf if between[0] is None else between[0]), (math.inf if between[1] is None else between[1])
+    return np.where((least < low) & (high < most), 1, np.where((high <= least) | (low >= most), -1, 0))
+
+
+def judge(quantity: Quantity, estimates: Estimates, between: Bounds) -> Judged:
+    """By the 95 % interval: reproduced if all of it is between the bounds, not reproduced if none of it is.
+
+    For two bounds this is the pair of one-sided tests of equivalence, each at 2.5 %; for one it is symmetric in the
+    sign of the effect.
     """
-    if len(values) < LEAST_SEEDS:
-        return INCONCLUSIVE, f"{mean(values):+.4f} over {len(values)} of at least {LEAST_SEEDS} seeds"
-    least = -math.inf if between[0] is None else between[0]
-    most = math.inf if between[1] is None else between[1]
-    if not all(map(math.isfinite, values)):  # a run that diverged at once: no interval, but it may be clear
-        text = f"{', '.join(f'{value:+.4f}' for value in values)} over {len(values)} seeds"
-        if all(least < value < most for value in values):
-            return REPRODUCED, text
-        return (NOT_REPRODUCED if all(value <= least or value >= most for value in values) else INCONCLUSIVE), text
-    average, low, high = t_interval(values)
-    text = f"{average:+.4f} [{low:+.4f}, {high:+.4f}] over {len(values)} seeds"
-    if least < low and high < most:
-        return REPRODUCED, text
-    _, low, high = t_interval(values, 1 - 0.05 / parts)
-    return (NOT_REPRODUCED if high <= least or low >= most else INCONCLUSIVE), text
+    value, low, high = (float(number) for number in quantity.interval(estimates))
+    words = {1: REPRODUCED, -1: NOT_REPRODUCED, 0: INCONCLUSIVE}
+    places = sorted(quantity.settings())
+    counts = sorted(set(estimates.seeds[places].tolist()))
+    seeds = f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    verdict = words[int(decide(value, low, high, between))]
+    return Judged(verdict, value, low, high, variance(estimates, places), seeds)
+
+
+def variance(estimates: Estimates, places: list[int]) -> str:
+    """Which variance the intervals of these settings use."""
+    shared = estimates.shared[places]
+    if not shared.any():
+        refused = estimates.freedom and estimates.p < ALIKE
+        return "own variances" + (f", Bartlett p {estimates.p:.2g}" if refused else "")
+    text = f"sd {math.sqrt(estimates.pooled):.4f} pooled, {estimates.freedom:g} df, Bartlett p {estimates.p:.2f}"
+    return text if shared.all() else f"{text}; own variance for {(~shared).sum()} of {len(places)} settings"
 
 
 def combined(verdicts: list[str]) -> str:
-    """Of a claim in several parts: all must hold, so one that does not refutes it; if another does, it is mixed."""
-    if NOT_REPRODUCED in verdicts:
-        return MIXED if REPRODUCED in verdicts else NOT_REPRODUCED
+    """Of a sentence about several: that of all of them, or mixed if some hold and some do not.
+
+    Symmetric: one that is undecided leaves the sentence undecided, whatever the others are.
+    """
     if len(set(verdicts)) == 1:
         return verdicts[0]
-    return NOT_RUN if NOT_RUN in verdicts else INCONCLUSIVE
+    if NOT_RUN in verdicts:
+        return NOT_RUN
+    return MIXED if {REPRODUCED, NOT_REPRODUCED} <= set(verdicts) else INCONCLUSIVE
+
+
+def more_seeds(quantity: Quantity, estimates: Estimates, between: Bounds, power: float = POWER) -> int | None:
+    """How many more seeds of each setting would decide with this probability, if what is seen were the truth.
+
+    By repeating the experiment 1000 times for each number; None: more than MOST_SEEDS.
+    """
+    places = sorted(quantity.settings())
+
+    def decided(more: int) -> bool:
+        seeds = estimates.seeds.copy()
+        seeds[places] += more
+        again = estimates.repeated(seeds, 1000, np.random.default_rng(more))
+        return bool((decide(*quantity.interval(again, LEVEL), between) != 0).mean() >= power)
+
+    enough = 1
+    while not decided(enough):
+        enough *= 2
+        if enough > MOST_SEEDS:
+            return None
+    least = enough // 2
+    while enough - least > 1:  # decided(enough), not decided(least)
+        middle = (enough + least) // 2
+        least, enough = (least, middle) if decided(middle) else (middle, enough)
+    return enough

@@ -11,7 +11,7 @@ import yaml
 
 from analysis import style
 from analysis.records import NoRecords, best, by_seed, collect_rows, command, options
-from analysis.statistics import mean_interval
+from analysis.statistics import t_interval
 from analysis.tables import interval, markdown
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "paper_reference.yaml"
@@ -66,7 +66,7 @@ def draw(rows: list[dict], provenance: dict, letter: str, title: str):
         chosen = [row for row in rows if row["label"] == label]
         name = NAMES.get(label, label)
         if not train:
-            name += f", best {mean_interval(best(chosen, 'test_acc'))[0]:.2%}"
+            name += f", best {t_interval(best(chosen, 'test_acc'))[0]:.2%}"
         style.curves(axes, list(by_seed(chosen, column).values()), name, *style.nth(index))
     if not train and provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
         for label, value in stated(rows[0]["dataset"], rows[0]["model"]).items():

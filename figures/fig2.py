@@ -33,10 +33,10 @@ def main() -> None:
     rows, provenance = collect_rows(arguments.results, arguments.tier, "fig2", arguments.redraw)
     base.with_suffix(".json").write_text(json.dumps(provenance, indent=1) + "\n")
     pictures = style.save(draw(rows, provenance), base)
-    verdicts = judge(rows, "fig2")
+    verdicts = judge(arguments.results, arguments.tier, "fig2")
     report = REPORT.format(
         tier=provenance["tier"],
-        verdicts=as_markdown(verdicts, provenance["tier"]),
+        verdicts=as_markdown(verdicts),
         seeds=len(provenance["seeds"]),
         table=last_epoch_table(rows),
     )

@@ -22,7 +22,7 @@ def main() -> None:
     cells = outcomes(rows)
     write_table(base.with_suffix(".csv"), cells)
     pictures = style.save(draw(cells, provenance), base)
-    verdicts = as_markdown(judge(rows, "fig4"), arguments.tier)
+    verdicts = as_markdown(judge(arguments.results, arguments.tier, "fig4"))
     text = f"# Figure 4, tier {arguments.tier}\n\n{verdicts}\n![figure 4](figure4.svg)\n\n{summary(cells)}"
     base.with_suffix(".md").write_text(text)
     print(summary(cells))

@@ -16,7 +16,7 @@ def main() -> None:
     rows, provenance = collect_rows(arguments.results, arguments.tier, "fig4_controls", arguments.redraw)
     table = summary(outcomes(rows))
     pictures = style.save(draw(outcomes(rows), provenance), base)
-    verdicts = as_markdown(judge(rows, "fig4_controls"), arguments.tier)
+    verdicts = as_markdown(judge(arguments.results, arguments.tier, "fig4_controls"))
     title = f"# Figure 4's question to SGD with longer steps, tier {arguments.tier}"
     base.with_suffix(".md").write_text(f"{title}\n\n{verdicts}\n![controls](figure4_controls.svg)\n\n{table}")
     print(table)

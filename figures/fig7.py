@@ -7,7 +7,7 @@ Restarts leave a 160-epoch run ten epochs into a hot cycle, so best and last epo
 
 from analysis import style
 from analysis.records import NoRecords, best, by_seed, collect_rows, command, options
-from analysis.statistics import mean_interval
+from analysis.statistics import t_interval
 from analysis.tables import interval, markdown
 
 PAPER_LINES = ((0.9412, "paper, PowerSGD: 94.12 %"), (0.9464, "paper, PowerSGDR: 94.64 %"))
@@ -30,7 +30,7 @@ def draw(rows: list[dict], provenance: dict):
     figure, (loss, accuracy) = style.plt.subplots(1, 2, figsize=(9, 3.9))
     for index, label in enumerate(dict.fromkeys(row["label"] for row in rows)):
         chosen, name = [row for row in rows if row["label"] == label], NAMES.get(label, label)
-        top = mean_interval(best(chosen, "test_acc"))[0]
+        top = t_interval(best(chosen, "test_acc"))[0]
         style.curves(loss, list(by_seed(chosen, "train_loss").values()), name, *style.nth(index))
         style.curves(accuracy, list(by_seed(chosen, "test_acc").values()), f"{name}, best {top:.2%}", *style.nth(index))
     if provenance["tier"] == "paper":

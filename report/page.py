@@ -15,9 +15,12 @@ import yaml
 
 from analysis import costs
 from analysis.claims import judge as claims
-from analysis.records import NoRecords, best, by_seed, collect_rows, options, read_table, select
+from analysis.claims.entries import less_best, reported
+from analysis.claims.parts import Absent, Sample, TooFew, by_setting, per_run
+from analysis.claims.schema import Archive, NoVerdict
+from analysis.records import NoRecords, best, collect_rows, options, read_table, select
 from analysis.tables import interval, markdown
-from analysis.verdicts import NOT_RUN, within
+from analysis.verdicts import LEAST_SEEDS, NOT_RUN, judge
 from figures import fairness
 from figures.fig1 import NAMES, PANELS, REFERENCE, stated
 
@@ -68,7 +71,7 @@ Table = tuple[list[str], list[list[str]]]
 def verdict_table(results: Path, tier: str) -> Table:
     """All of them, those without a verdict last and with their cost."""
     found = sorted(claims.everything(results, tier), key=lambda claim: claim.verdict == NOT_RUN)
-    return claims.HEADER, [[claim.claim, claim.section, claim.verdict, claim.evidence] for claim in found]
+    return claims.HEADER, [claim.row() for claim in found]
 
 
 def reference_table(results: Path, tier: str) -> Table:
@@ -112,22 +115,37 @@ def reference_line(entry: dict, network: str, name: str, rows: list[dict], colum
 
 
 def gaps_table(results: Path, tier: str) -> Table:
-    """SGDM's best test accuracy less each other's in figure 1: by the paper's numbers, and here, paired over seeds."""
+    """SGDM's best test accuracy less each other's in figure 1: by the paper's numbers, and here, unpaired."""
     paper = yaml.safe_load(REFERENCE.read_text())
     words = {(gap["dataset"], gap["between"][1]): f" (in words: {gap['words']})" for gap in paper["gaps"]}
-    rows = [row for pair in PANELS for row in rows_of(results, tier, f"fig1{pair}") if row["stage"] == "report"]
     lines = []
-    for dataset, model in dict.fromkeys((entry["dataset"], entry["model"]) for entry in paper["figure1"]):
+    for pair, (dataset, model) in zip(PANELS, dict.fromkeys((e["dataset"], e["model"]) for e in paper["figure1"]),
+                                      strict=True):  # fmt: skip
+        sample = chosen(Archive.load(results, tier, f"fig1{pair}"))
         numbers = stated(dataset, model)
-        series = {label: by_seed(select(rows, dataset=dataset, model=model, label=label), "test_acc")
-                  for label in numbers}  # fmt: skip
         for label in [label for label in numbers if label != "sgdm"]:
-            gaps = [max(series["sgdm"][seed]) - max(series[label][seed])
-                    for seed in series["sgdm"].keys() & series[label].keys()]  # fmt: skip
-            here = within(gaps, [None, None])[1] if gaps else "not run"
             gap = f"{numbers['sgdm'] - numbers[label]:+.4f}{words.get((dataset, label), '')}"
-            lines.append([dataset, model, NAMES[label], gap, here])
+            lines.append([dataset, model, NAMES[label], gap, gap_here(sample, label)])
     return ["data set", "network", "optimizer", "paper", f"here, tier {tier} (95 % interval)"], lines
+
+
+def chosen(archive: Archive) -> Sample:
+    """The best test accuracy of each run of the settings that were chosen, by grid entry."""
+    try:
+        found = reported(archive)
+    except NoVerdict:
+        return Sample({})
+    return Sample(by_setting(found.runs, per_run(found.epochs, "test_acc", "best", 0.0), ["label"]))
+
+
+def gap_here(sample: Sample, label: str) -> str:
+    try:
+        found = judge(less_best(sample, "sgdm", (label,)), sample.estimates, (None, None))
+    except Absent:
+        return "not run"
+    except TooFew as few:
+        return f"{few} of at least {LEAST_SEEDS} seeds"
+    return f"{found.spelled()} ({found.variance})"
 
 
 def rows_of(results: Path, tier: str, experiment: str) -> list[dict]:

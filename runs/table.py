@@ -117,6 +117,11 @@ COLUMNS = {name: Column(kind, meaning) for kind, name, meaning in (
     (str, "section", "of the paper"),
     (str, "verdict", "of analysis/verdicts.py"),
     (str, "evidence", "in words"),
+    (str, "objection", "the strongest one to a verdict, in words"),
+    # ancestry.csv, a row a pair of commits
+    (str, "fixed", "the commit that fixed a claim, 12 hex digits"),
+    (str, "commit", "the commit of the code that trained a run"),
+    (bool, "before", "the first is an ancestor of the second, or the same"),
 )}  # fmt: skip
 
 READ = {str: str, int: int, float: float, bool: "True".__eq__, dict: json.loads}

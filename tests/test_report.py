@@ -1,15 +1,18 @@
 """The report: whole on its own, with every claim and figure, and honest about what was not run."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis.claims import judge as claims
+from analysis.claims.schema import Archive
 from analysis.tables import markdown
 from report import page as report
 
@@ -72,7 +75,7 @@ def test_every_figure_and_every_claim_is_there(written, results):
         assert f"<figure id='{name}'>" in page and f"![{name}]" in text
         (link,) = re.findall(rf"!\[{name}\]\((.*?)\)", text)
         assert (written[1].parent / link).exists()
-    for claim in ("theorem A.1", "PowerSGDR", "no extra memory", "tier paper"):
+    for claim in ("theorem A.1", "PowerSGDR", "no extra memory", "tier paper", "before (", "after ("):
         assert claim in page and claim in text
 
 
@@ -100,17 +103,20 @@ def test_the_papers_numbers_stand_beside_not_run_and_never_as_ours(results):
     assert ["cifar10", "resnet50", "Adam", "+0.0137", "not run"] in gaps and {line[-1] for line in gaps} == {"not run"}
 
 
-def test_a_gap_is_of_the_best_epochs_and_paired_over_seeds(results, monkeypatch):
-    row = {"stage": "report", "dataset": "cifar10", "model": "resnet50"}
-    best = {"sgdm": (0.9, 0.8, 0.7), "powersgd": (0.8, 0.6, 0.7)}
-    rows = [row | {"label": label, "seed": seed, "epoch": epoch, "test_acc": value}
-            for label, values in best.items() for seed, top in enumerate(values)
-            for epoch, value in enumerate((0.1, top, 0.5), 1)]  # fmt: skip
-    rows += [row | {"label": "sgdm", "seed": 3, "epoch": 1, "test_acc": 0.0}]  # has no partner
-    monkeypatch.setattr(report, "rows_of", lambda *about: rows if about[-1] == "fig1ab" else [])
-    line = report.gaps_table(results, "laptop")[1][0]
-    assert line[:4] == ["cifar10", "resnet50", "PowerSGD", "+0.0058"]
-    assert line[4] == "+0.1000 [-0.1484, +0.3484] over 3 seeds"  # 4.3027 * 0.1 / sqrt(3)
+def test_a_gap_is_of_the_best_epochs_and_unpaired(results, monkeypatch):
+    best = {"sgdm": (0.9, 0.8, 0.7), "powersgd": (0.8, 0.6, 0.7, 0.7)}
+    runs = pd.DataFrame([{"label": label, "seed": seed, "run": f"{label}{seed}", "stage": "report"}
+                         for label, values in best.items() for seed in range(len(values))])  # fmt: skip
+    epochs = pd.DataFrame([{"run": f"{label}{seed}", "epoch": epoch, "test_acc": value}
+                           for label, values in best.items() for seed, top in enumerate(values)
+                           for epoch, value in enumerate((0.1, top, 0.5), 1)])  # fmt: skip
+    empty = Archive("laptop", "fig1cd", runs[:0], epochs[:0])
+    monkeypatch.setattr(Archive, "load", classmethod(lambda cls, results, tier, experiment: (
+        Archive(tier, experiment, runs, epochs) if experiment == "fig1ab" else empty)))  # fmt: skip
+    lines = report.gaps_table(results, "laptop")[1]
+    assert lines[0][:4] == ["cifar10", "resnet50", "PowerSGD", "+0.0058"] and lines[1][4] == "not run"
+    half = 2.5706 * math.sqrt((0.01 * 2 + 0.02 / 3 * 3) / 5 * (1 / 3 + 1 / 4))  # 0.01 and 0.00667, 2 and 3 df
+    assert lines[0][4].startswith(f"+0.1000 [{0.1 - half:+.4f}, {0.1 + half:+.4f}] over 3 to 4 seeds (sd ")
 
 
 def test_the_headline_table_of_the_readme_says_what_the_records_say():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analysis.statistics import mean_interval
+from analysis.statistics import t_interval
 from data.tensors import generator
 
 from . import bounds, oracle, problems
@@ -105,7 +105,7 @@ def _bound(problem, gap: float, task: Task, beta: float, horizon: int, sigma: fl
 
 def _row(task: Task, settings: Theory, beta: float, horizon: int, sigma: float, left: Tensor, right: float,
          worst: float | None) -> dict:  # fmt: skip
-    mean, low, high = mean_interval(left.tolist(), settings.thresholds.level)
+    mean, low, high = t_interval(left.tolist(), settings.thresholds.level)
     if worst is None:
         worst, allowed = high / right, 1.0
     else:

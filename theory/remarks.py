@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from analysis.statistics import mean_interval
+from analysis.statistics import t_interval
 from data.tensors import generator
 
 from . import bounds, oracle
@@ -121,7 +121,7 @@ def variance(settings: Theory) -> list[dict]:
             errors = source(x, batch, noise) - problem.gradient(x)
             values = (batch * errors.square().sum(-1)).tolist()
             values = [value / variance for value in values]
-            mean, low, high = mean_interval(values, settings.thresholds.level)
+            mean, low, high = t_interval(values, settings.thresholds.level)
             rows.append(_row("A.2", f"{kind}: batch {batch} * variance / sigma^2", mean,
                              1 + settings.thresholds.variance, low=low, high=high, problem=name, n=10))  # fmt: skip
         if kind == "rows":
@@ -147,7 +147,7 @@ def batches(settings: Theory) -> list[dict]:
                 for label, batch in (("1", 1), ("sqrt(T)", math.isqrt(steps)), ("T", steps)):
                     left, true, right = _run(settings, name, gamma, steps, batch)
                     for side, values in (("g_t", left), ("grad f(x_t)", true)):
-                        mean, low, high = mean_interval(values.tolist(), settings.thresholds.level)
+                        mean, low, high = t_interval(values.tolist(), settings.thresholds.level)
                         rows.append(_row("3.4 batch", f"B_t = {label}: mean |{side}|^2 against 3.1", mean, right,
                                          low=low, high=high, problem=name, n=DIMENSION, T=steps, gamma=gamma,
                                          beta=0))  # fmt: skip
@@ -184,13 +184,13 @@ def true_gradient(settings: Theory) -> list[dict]:
         for gamma in settings.gammas:
             left, true, _ = _run(settings, name, gamma, steps, steps)
             # Paired: the interval is that of the difference, brought back to the scale of the left side.
-            difference = mean_interval((true - left).tolist(), settings.thresholds.level)
+            difference = t_interval((true - left).tolist(), settings.thresholds.level)
             mean, low, high = (float(left.mean()) + part for part in difference)
             rows.append(_row("B.3", "mean |grad f(x_t)|^2 against mean |g_t|^2, factor 1", mean, float(left.mean()),
                              low=low, high=high, problem=name, n=DIMENSION, T=steps, gamma=gamma, beta=0))  # fmt: skip
     for gamma in settings.gammas:
         noise = torch.randn(1000, DIMENSION, dtype=F64, generator=generator(settings.seed, "B.3"))
-        mean, low, high = mean_interval(squared_norm(noise, gamma).tolist(), settings.thresholds.level)
+        mean, low, high = t_interval(squared_norm(noise, gamma).tolist(), settings.thresholds.level)
         rows.append(_row("B.3 reverse", "mean |g|^2 against D / C |grad f(x*)|^2 = 0", mean, 0.0, low=low, high=high,
                          n=DIMENSION, gamma=gamma))  # fmt: skip
     return rows

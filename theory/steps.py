@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from analysis.statistics import mean_interval
+from analysis.statistics import t_interval
 from data.tensors import generator
 from optimizers import powerball
 
@@ -46,7 +46,7 @@ def compare(name: str, gamma: float, settings: Theory) -> list[dict]:
         edge = best in (min(tried), max(tried))
         for rule, multiple in (("adaptive", None), ("constant", best)):
             values = remaining("report", beta, None if multiple is None else multiple * first)
-            mean, low, high = mean_interval(values.tolist(), settings.thresholds.level)
+            mean, low, high = t_interval(values.tolist(), settings.thresholds.level)
             rows.append(
                 {
                     "problem": name,

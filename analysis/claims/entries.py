@@ -1,133 +1,199 @@
-"""Tests of claims about grid entries and the settings chosen for them (figures 1 and 7).
+"""Claims about entries of a grid, at the settings chosen for them (figures 1 and 7).
 
-Each is (spec, rows) -> (verdict, evidence), as in claims.py. of, minus: labels of grid entries; each of the first
-against the best of the second.
+of, minus: labels of entries. Each of `of` is a part of the sentence; it is compared with the best of `minus`.
 """
 
-import itertools
-import math
-from typing import NamedTuple
+from typing import Annotated, Literal
 
-from analysis.records import by_seed, grid_scores, select
-from analysis.statistics import expected_best
-from analysis.verdicts import NOT_RUN, combined, within
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
+
+from analysis.records import grid_scores
+from analysis.statistics import Contrast, Largest, Least, Quantity, expected_best
+
+from .parts import Part, Sample, by_setting, per_run, sentence
+from .schema import Archive, Bounds, Claim, Column, Finding, Names, NoVerdict, Share, grid_labels
+
+Epochs = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
-def difference(spec: dict, rows: list[dict]) -> tuple[str, str]:
-    """Is the mean paired difference of two grid entries' chosen settings within `between` (null: no bound)?
+class Entries(Claim):
+    of: Names
+    minus: Names = ()
 
-    column and at: which value of a run, "best", "lowest", "last", "before_drop" and "after_drop" (the epochs before and
-    after the first drop of the learning rate) or an epoch; each of a list counts. A mapping from these to bounds gives
-    each its own.
+    @model_validator(mode="after")
+    def _labels_exist(self):
+        for experiment in self.experiment:
+            unknown = {*self.of, *self.minus} - grid_labels(experiment)
+            if unknown:
+                raise ValueError(f"{experiment} has no entry {', '.join(sorted(unknown))}")
+        return self
+
+    def judged(self, archive: Archive) -> pd.Series:
+        """Those that selected, too: whoever has seen them knows much of what is reported."""
+        return archive.runs["label"].isin([*self.of, *self.minus])
+
+    def judge(self, archive: Archive) -> Finding:
+        return sentence(self.parts(archive), archive.only(self.judged(archive)))
+
+    def parts(self, archive: Archive) -> list[Part]:
+        raise NotImplementedError
+
+
+def reported(archive: Archive) -> Archive:
+    """The runs of the settings that were chosen. Raises NoVerdict if there are none."""
+    found = archive.only(archive.runs["stage"] == "report")
+    if found.epochs.empty:
+        raise NoVerdict("no run")
+    return found
+
+
+def less_best(sample: Sample, one: str, others: tuple[str, ...], larger_is_better: bool = True) -> Quantity:
+    """One entry less the best of the others, whichever of them that is."""
+    found = tuple(Contrast(sample.at(one) | sample.at(other, -1)) for other in others)
+    if len(found) == 1:
+        return found[0]
+    return Least(found) if larger_is_better else Largest(found)
+
+
+def versus(sample: Sample, one: str, others: tuple[str, ...], larger_is_better: bool = True) -> str:
+    """The name of that comparison: the opponent that is best by its mean."""
+    known = [other for other in others if other in sample.values]
+    if len(others) == 1 or not known:
+        return f"{one} - {', '.join(others)}"
+    best = (max if larger_is_better else min)(known, key=sample.mean)
+    return f"{one} - {best} (best of {len(others)})"
+
+
+class Difference(Entries):
+    """The difference of a run's value. at: its best or lowest or last, or the mean over these epochs."""
+
+    test: Literal["difference"]
+    minus: Names
+    column: Column
+    at: Literal["best", "lowest", "last"] | Epochs
+    between: Bounds
+    guess: float = 0.0  # the value of a run that diverged
+
+    @model_validator(mode="after")
+    def _a_loss_says_what_diverged(self):
+        if self.column == "train_loss" and not self.guess:
+            raise ValueError("a loss needs `guess`, the loss of guessing, for runs that diverged")
+        return self
+
+    def parts(self, archive):
+        found = reported(archive)
+        sample = Sample(by_setting(found.runs, per_run(found.epochs, self.column, self.at, self.guess), ["label"]))
+        larger = self.column != "train_loss"
+        return [Part(versus(sample, one, self.minus, larger),
+                     lambda one=one: less_best(sample, one, self.minus, larger), sample, self.between)
+                for one in self.of]  # fmt: skip
+
+
+class Overtaken(Entries):
+    """Each of `of` is ahead of `minus` before the first drop of the learning rate, and behind after it.
+
+    The least of both must be above 0. Only the values after the drop share a variance: a run has one of each.
     """
-    reported = [row for row in rows if row["stage"] == "report"]
-    bounds = spec["at"] if isinstance(spec["at"], dict) else {at: spec["between"] for at in _listed(spec["at"])}
-    parts = []
-    for label, (at, between) in itertools.product(_listed(spec["of"]), bounds.items()):
-        ours = _values(reported, label, spec["column"], at)
-        others = {name: _values(reported, name, spec["column"], at) for name in _listed(spec["minus"])}
-        if not all(others.values()):
-            parts.append(Part(f"{label}, {spec['column']} at {at}", [], between))
-            continue
-        best = max if at != "lowest" else min
-        other = best(others, key=lambda name: sum(others[name].values()) / len(others[name]))  # by its mean
-        differences = [ours[seed] - others[other][seed] for seed in ours if seed in others[other]]
-        parts.append(Part(f"{label} - {other}, {spec['column']} at {at}", differences, between))
-    return _judged(parts)
+
+    test: Literal["overtaken"]
+    minus: Names
+    column: Column
+
+    def parts(self, archive):
+        found = reported(archive)
+        values, rates = (found.epochs.pivot(index="run", columns="epoch", values=name) for name in (self.column, "lr"))
+        drops = [epoch for epoch in rates.columns[1:] if (rates[epoch] < rates[rates.columns[0]]).any()]
+        if not drops:
+            raise NoVerdict("no learning rate drops")
+        before, after = (by_setting(found.runs, values[epoch].fillna(0.0), ["label"]) for epoch in
+                         (drops[0] - 1, drops[0]))  # fmt: skip
+        both = {("before", label): part for label, part in before.items()}
+        both |= {("after", label): part for label, part in after.items()}
+        sample = Sample(both, {key: key[0] == "after" for key in both})
+        (other,) = self.minus
+
+        def least(one: str) -> Quantity:
+            ahead = Contrast(sample.at(("before", one)) | sample.at(("before", other), -1))
+            return Least((ahead, Contrast(sample.at(("after", other)) | sample.at(("after", one), -1))))
+
+        return [Part(f"{one}, the least of its lead in epoch {drops[0] - 1} and {other}'s in {drops[0]}",
+                     lambda one=one: least(one), sample, (0.0, None)) for one in self.of]  # fmt: skip
 
 
-def _values(rows: list[dict], label: str, column: str, at) -> dict[int, float]:
-    """The value of each seed's run. A run that diverged before that epoch has the worst there is."""
-    worst = 0.0 if column.endswith("acc") else math.inf
-    longest = max((row["epoch"] for row in rows), default=0)
-    values = {}
-    for seed, series in by_seed(select(rows, label=label), column).items():
-        series = [value if math.isfinite(value) else worst for value in series]
-        diverged = len(series) < longest
-        if at in ("before_drop", "after_drop"):
-            lrs = by_seed(select(rows, label=label, seed=seed), "lr")[seed]
-            epoch = next((n for n, lr in enumerate(lrs) if lr < lrs[0]), None)
-            value = (worst if diverged else None) if epoch is None else series[epoch - (at == "before_drop")]
-        elif isinstance(at, int):
-            value = (worst if at <= longest else None) if len(series) < at else series[at - 1]
-        elif at == "last":
-            value = worst if diverged else series[-1]
-        else:
-            value = max(series) if at == "best" else min(series)
-        if value is not None:
-            values[seed] = value
-    return values
+class EpochsTo(Entries):
+    """The difference in epochs until a stated accuracy: `reach` of the best of the other's mean run.
 
-
-def epochs_to(spec: dict, rows: list[dict]) -> tuple[str, str]:
-    """Is the mean paired difference in epochs, until a stated accuracy is reached, within `between`?
-
-    reach: the accuracy, as a fraction of the best that the other's run reaches. A run that never does counts one epoch
-    more than the longest has.
+    A run that never reaches it counts one epoch more than the longest has.
     """
-    reported = [row for row in rows if row["stage"] == "report"]
-    longest = max((row["epoch"] for row in reported), default=0)
-    parts = []
-    for label, other in itertools.product(_listed(spec["of"]), _listed(spec["minus"])):
-        ours, theirs = (by_seed(select(reported, label=name), spec["column"]) for name in (label, other))
-        differences = []
-        for seed in ours.keys() & theirs.keys():
-            goal = spec["reach"] * max(value for value in theirs[seed] if math.isfinite(value))
-            epochs = [next((n for n, value in enumerate(series, 1) if value >= goal), longest + 1)
-                      for series in (ours[seed], theirs[seed])]  # fmt: skip
-            differences.append(epochs[0] - epochs[1])
-        name = f"{label} - {other}, epochs to {spec['reach']:.0%} of {other}'s best"
-        parts.append(Part(name, differences, spec["between"]))
-    return _judged(parts)
+
+    test: Literal["epochs_to"]
+    minus: Names
+    column: Column
+    reach: Share
+    between: Bounds
+
+    def parts(self, archive):
+        found = reported(archive)
+        tops = by_setting(found.runs, per_run(found.epochs, self.column, "best", 0.0), ["label"])
+        parts = []
+        for one in self.of:
+            for other in self.minus:
+                goal = self.reach * tops[other].mean() if other in tops else np.inf
+                sample = Sample(by_setting(found.runs, first_epoch(found.epochs, self.column, goal), ["label"]), step=1)
+                name = f"{one} - {other}, epochs to {self.reach:.0%} of {other}'s best"
+                parts.append(Part(name, lambda one=one, other=other, sample=sample: less_best(sample, one, (other,)),
+                                  sample, self.between, "+.2f"))  # fmt: skip
+        return parts
 
 
-def equal_budget(spec: dict, rows: list[dict]) -> tuple[str, str]:
-    """At an equal number of settings tried, is the difference of the best test accuracies within `between`?
+def first_epoch(epochs: pd.DataFrame, column: str, goal: float) -> pd.Series:
+    """Of each run the first epoch that reaches the goal, one more than the longest run has if none does."""
+    reached = epochs[epochs[column] >= goal].groupby("run")["epoch"].min()
+    return reached.reindex(epochs["run"].unique(), fill_value=epochs["epoch"].max() + 1).astype(float)
 
-    The number is the smallest grid's; the best of so many settings is expected over all choices from a grid. A
-    difference for each seed that selected.
+
+class EqualBudget(Entries):
+    """The difference of the expected best test accuracy of equally many settings, a value for each selecting seed.
+
+    The number is the smallest grid's; the best of so many is expected over all choices from a grid.
     """
-    tries = [grid_scores(select(rows, seed=seed)) for seed in sorted({row["seed"] for row in rows})]
-    parts = []
-    for label in _listed(spec["of"]):
-        differences, k = [], 0
-        for tried in tries:
-            compared = [tried.get(name) for name in (label, *_listed(spec["minus"]))]
-            if all(compared):
-                k = min(map(len, compared))
-                ours, *others = (expected_best(values, k) for values in compared)
-                differences.append(ours - max(others))
-        parts.append(Part(f"{label}, best of {k} settings, seeds that selected", differences, spec["between"]))
-    return _judged(parts)
+
+    test: Literal["equal_budget"]
+    minus: Names
+    between: Bounds
+
+    def parts(self, archive):
+        found = archive.epochs[archive.epochs["stage"] == "grid"]
+        tried = [grid_scores(rows.to_dict("records")) for _, rows in found.groupby("seed")]
+        parts = []
+        for one in self.of:
+            compared = [scores for scores in tried if {one, *self.minus} <= set(scores)]
+            budget = min((len(scores[name]) for scores in compared for name in (one, *self.minus)), default=0)
+            sample = Sample({name: [expected_best(scores[name], budget) for scores in compared]
+                             for name in (one, *self.minus) if compared})  # fmt: skip
+            name = f"{versus(sample, one, self.minus)}, best of {budget} settings, seeds that selected"
+            parts.append(Part(name, lambda one=one, sample=sample: less_best(sample, one, self.minus), sample,
+                              self.between))  # fmt: skip
+        return parts
 
 
-def gain(spec: dict, rows: list[dict]) -> tuple[str, str]:
-    """Is an entry's mean gain between two epochs (`epochs`) within `between`?"""
-    first, last = spec["epochs"]
-    series = by_seed([row for row in select(rows, label=spec["of"]) if row["stage"] == "report"], spec["column"])
-    gains = [values[last - 1] - values[first - 1] for values in series.values() if len(values) >= last]
-    return _judged([Part(f"{spec['of']} from epoch {first} to {last}", gains, spec["between"])])
+class Gain(Entries):
+    """What each entry gains between two epochs, by its own seeds alone."""
+
+    test: Literal["gain"]
+    column: Column
+    epochs: tuple[int, int]
+    between: Bounds
+
+    def parts(self, archive):
+        found = reported(archive)
+        first, last = (per_run(found.epochs, self.column, [epoch], 0.0) for epoch in self.epochs)
+        gains = by_setting(found.runs, last - first, ["label"])
+        sample = Sample(gains, dict.fromkeys(gains, False))
+        return [Part(f"{one} from epoch {self.epochs[0]} to {self.epochs[1]}",
+                     lambda one=one: Contrast(sample.at(one)), sample, self.between) for one in self.of]  # fmt: skip
 
 
-class Part(NamedTuple):
-    """One of the comparisons that a claim consists of."""
-
-    name: str
-    differences: list[float]  # one a seed; none if it was not run
-    between: list[float | None]
-
-
-def _judged(parts: list[Part]) -> tuple[str, str]:
-    if not any(part.differences for part in parts):
-        return NOT_RUN, "no run"
-    found = [within(part.differences, part.between, len(parts)) if part.differences else (NOT_RUN, "no such run")
-             for part in parts]  # fmt: skip
-    texts = [f"{part.name}: {text}" for part, (_, text) in zip(parts, found, strict=True)]
-    return combined([verdict for verdict, _ in found]), "; ".join(texts)
-
-
-def _listed(value) -> list:
-    return value if isinstance(value, list) else [value]
-
-
-TESTS = {test.__name__: test for test in (difference, epochs_to, equal_budget, gain)}
+KINDS = (Difference, Overtaken, EpochsTo, EqualBudget, Gain)

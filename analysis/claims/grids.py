@@ -1,165 +1,292 @@
-"""Tests of claims about a whole grid of gamma and lr (figures 5 and 6), from the best value of each run.
+"""Claims about a grid of gamma and lr (figures 5 and 6), from the best value of each run.
 
-Each is (spec, rows) -> (verdict, evidence), as in claims.py. settings: which rows; column, and best: max or min; lr and
-gamma: the part of the grid that it speaks of. Which cell is best is decided by the means, differences are by seed. A
-grid of which a cell is missing gives no verdict: that cell might be the best.
+column, best: the value, and whether the largest or the lowest counts; guess: the value of guessing, which a run has
+that never did better: settings with such a run do not share the others' variance. A grid of which a cell is missing
+gives no verdict, for that cell might be the best.
 """
 
-import math
-from statistics import mean
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
 
-from analysis.records import select
-from analysis.verdicts import INCONCLUSIVE, MIXED, NOT_REPRODUCED, NOT_RUN, REPRODUCED, combined, within
+from analysis.statistics import Best, Contrast, Count, Difference, Least, Quantity, against_best
 
-Grid = dict[tuple[float, float], dict[int, float]]  # by (lr, gamma): the best value of each seed
+from .parts import Part, Sample, by_setting, per_run, sentence
+from .schema import Archive, Bounds, Claim, Column, Finding, NoVerdict, Settings
 
-
-def grid(spec: dict, rows: list[dict]) -> Grid:
-    """A run that never gave a finite value counts as the worst possible, which `worst` of the claim may say."""
-    better, worst = (max, 0.0) if spec["best"] == "max" else (min, spec.get("worst", math.inf))
-    found: Grid = {}
-    for row in select(rows, **spec["settings"]):
-        seeds = found.setdefault((row["initial_lr"], row["gamma"]), {})
-        value = row[spec["column"]]
-        seeds[row["seed"]] = better(seeds.get(row["seed"], worst), value if math.isfinite(value) else worst)
-    return found
+KEYS = ["optimizer", "initial_lr", "gamma"]
+POWERSGD = Settings(optimizer="powersgd")
+Cell = tuple[float, float]  # lr, gamma
+Rates = Annotated[tuple[float, ...], Field(min_length=2)]
 
 
-def planned(spec: dict) -> set[tuple[float, float]]:
-    """The cells that the experiment's plan has, whether they ran or not."""
-    return {(run["initial_lr"], run["gamma"]) for run in select(spec.get("planned", []), **spec["settings"])}
+class Grid(Claim):
+    settings: Settings = POWERSGD
+    column: Column
+    best: Literal["max", "min"]
+    guess: float
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.best == "max" else -1
+
+    def chosen(self) -> list[Settings]:
+        """Which runs it is about."""
+        return [self.settings]
+
+    def judged(self, archive: Archive) -> pd.Series:
+        return np.logical_or.reduce([part.chosen(archive.runs) for part in self.chosen()])
+
+    def judge(self, archive: Archive) -> Finding:
+        judged = archive.only(self.judged(archive))
+        missing = set(judged.runs["setting"]) - set(judged.ended()["setting"])
+        if judged.ended().empty or missing:
+            raise NoVerdict("no run" if judged.ended().empty else f"{len(missing)} settings are missing")
+        return sentence([self.part(self.sample(archive), archive)], judged)
+
+    def sample(self, archive: Archive) -> Sample:
+        """The best value of each run, the loss with a minus; all settings of the network may share a variance."""
+        models = archive.only(self.judged(archive)).runs["model"]
+        network = archive.only(archive.runs["model"].isin(models))
+        better, at = (np.fmax, "best") if self.best == "max" else (np.fmin, "lowest")
+        values = self.sign * better(per_run(network.epochs, self.column, at, self.guess), self.guess)
+        found = by_setting(network.runs, values, KEYS)
+        return Sample(found, {key: bool((part > self.sign * self.guess).all()) for key, part in found.items()})
+
+    def part(self, sample: Sample, archive: Archive) -> Part:
+        raise NotImplementedError
+
+    def keys(self, archive: Archive, settings: Settings) -> list[tuple]:
+        """The settings of the plan, as the sample has them, in the plan's order."""
+        rows = archive.runs[settings.chosen(archive.runs)][KEYS].drop_duplicates()
+        return [tuple(None if pd.isna(part) else part for part in row) for row in rows.itertuples(index=False)]
 
 
-def contrast(spec: dict, rows: list[dict]) -> tuple[str, str]:
-    """A sum of cells with signs, paired over seeds, lies within `between`: terms: [[sign, lr, gamma], ...]."""
-    cells = grid(spec, rows)
-    parts = [(sign, cells.get((lr, gamma), {})) for sign, lr, gamma in spec["terms"]]
-    seeds = set.intersection(*(set(values) for _, values in parts))
-    if not seeds:
-        return NOT_RUN, "no run" if not cells else "a cell that it needs is missing"
-    return within([sum(sign * values[seed] for sign, values in parts) for seed in sorted(seeds)], spec["between"])
+class Cells(Grid):
+    """A sum of cells with signs, terms: [[sign, lr, gamma], ...]."""
+
+    test: Literal["contrast"]
+    terms: Annotated[tuple[tuple[Literal[1, -1], float, float], ...], Field(min_length=1)]
+    between: Bounds
+
+    def chosen(self):
+        return [self.settings | Settings(initial_lr=lr, gamma=gamma) for _, lr, gamma in self.terms]
+
+    def part(self, sample, archive):
+        def contrast() -> Quantity:
+            weights = {}
+            for sign, lr, gamma in self.terms:
+                weights |= sample.at(("powersgd", lr, gamma), sign * self.sign)
+            return Contrast(weights)
+
+        return Part("", contrast, sample, self.between)
 
 
-def best_cells(spec: dict, rows: list[dict]) -> tuple[str, str]:
-    """The best cell below gamma 1 against the best of the rows of `than`: the difference lies within `between`."""
-    cells = grid(spec, rows)
-    ours = {cell: values for cell, values in cells.items() if cell[1] < 1}
-    than = spec | {"settings": spec["settings"] | spec["than"]}
-    theirs = grid(than, rows)
-    if not ours or not theirs:
-        return NOT_RUN, "no run" if not ours else f"no run of {spec['than']}"
-    missing = (planned(spec) - cells.keys()) | (planned(than) - theirs.keys())
-    if missing:
-        return NOT_RUN, f"{len(missing)} cells are missing"
-    (cell, top), (_, other) = (_best(spec, cells) for cells in (ours, theirs))
-    differences = [top[seed] - other[seed] for seed in sorted(top.keys() & other.keys())]
-    if not differences:
-        return NOT_RUN, "no seed in common"
-    verdict, text = within(differences, spec["between"])
-    return verdict, f"lr {cell[0]:g} γ {cell[1]:g}: {text}"
+class BestCells(Grid):
+    """The best of some settings less the best of others (`than`, on top of `settings`); below: gammas below this."""
+
+    test: Literal["best_cells"]
+    than: Settings
+    below: float | None = None
+    between: Bounds
+
+    def chosen(self):
+        return [self.settings, self.settings | self.than]
+
+    def part(self, sample, archive):
+        theirs = self.keys(archive, self.settings | self.than)
+        ours = [key for key in self.keys(archive, self.settings) if key not in theirs
+                and (self.below is None or key[2] < self.below)]  # fmt: skip
+        top, other = (max((key for key in keys if key in sample.values), key=sample.mean) for keys in (ours, theirs))
+        name = f"{spelled(top)} (best of {len(ours)}) - {spelled(other)} (best of {len(theirs)})"
+        return Part(name, lambda: against_best([sample.at(key) for key in ours], [sample.at(key) for key in theirs]),
+                    sample, self.between)  # fmt: skip
 
 
-def whole(test):
-    """A test of all cells that the claim speaks of: (spec, cells, their common seeds) -> (verdict, evidence)."""
+class Plane(Grid):
+    """A claim about cells of PowerSGD at these learning rates, with all of the plan's gammas."""
 
-    def judged(spec: dict, rows: list[dict]) -> tuple[str, str]:
-        cells = grid(spec, rows)
-        gammas = {gamma for _, gamma in {*cells, *planned(spec)}} | {1.0, *np.atleast_1d(spec.get("gamma", []))}
-        wanted = {(lr, gamma) for lr in spec["lr"] for gamma in gammas}
-        if not cells or not wanted <= set(cells):
-            return NOT_RUN, f"{len(wanted - set(cells))} cells are missing" if cells else "no run"
-        seeds = sorted(set.intersection(*(set(cells[cell]) for cell in wanted)))
-        return test(spec, {cell: cells[cell] for cell in wanted}, seeds) if seeds else (NOT_RUN, "no seed in common")
+    lr: Rates
+    form: ClassVar[str] = "+.4f"
 
-    judged.__name__ = test.__name__
-    return judged
+    def judged(self, archive):
+        return super().judged(archive) & archive.runs["initial_lr"].isin(self.lr)
+
+    def part(self, sample, archive):
+        judged = archive.only(self.judged(archive))
+        cells = [(lr, gamma) for _, lr, gamma in self.keys(judged, self.settings)]
+        gammas = sorted({gamma for _, gamma in cells})
+        if {(lr, gamma) for lr in self.lr for gamma in gammas} != set(cells) or not self.needed() <= set(gammas):
+            raise NoVerdict("the plan lacks cells that it needs")
+
+        def quantity() -> Quantity:
+            return self.of({cell: next(iter(sample.at(("powersgd", *cell)))) for cell in cells}, gammas)
+
+        means = {cell: sample.mean(("powersgd", *cell)) for cell in cells}
+        return Part(self.name(means, gammas), quantity, sample, self.bounds(), self.form)
+
+    def needed(self) -> set[float]:
+        """Gammas without which it means nothing."""
+        return {1.0}
+
+    def of(self, place: dict[Cell, int], gammas: list[float]) -> Quantity:
+        """The quantity, from the places of the cells."""
+        raise NotImplementedError
+
+    def name(self, means: dict[Cell, float], gammas: list[float]) -> str:
+        raise NotImplementedError
+
+    def bounds(self) -> Bounds:
+        raise NotImplementedError
 
 
-@whole
-def without_loss(spec: dict, cells: Grid, seeds: list[int]) -> tuple[str, str]:
-    """With its best lr, every gamma of the range comes within `loss` of the best cell."""
-    found, inside = {}, _inside(spec, cells)
-    for gamma in inside:
-        column = {cell: values for cell, values in cells.items() if cell[1] == gamma}
-        losses = _losses(spec, cells, _best(spec, column)[1], seeds)
-        found[gamma] = within(losses, [None, spec["loss"]], len(inside))
-    text = "; ".join(f"γ {gamma:g} {text}" for gamma, (_, text) in found.items())
-    verdicts = [verdict for verdict, _ in found.values()]  # the best gamma loses nothing, so "mixed" would say nothing
-    verdict = NOT_REPRODUCED if NOT_REPRODUCED in verdicts else combined(verdicts)
-    return verdict, f"loss (threshold {spec['loss']}) {text}"
+class InRange(Plane):
+    gamma: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _a_range(self):
+        if not 0 <= self.gamma[0] < self.gamma[1] <= 1:
+            raise ValueError(f"gamma: {list(self.gamma)} is no range from 0 to 1")
+        return self
+
+    def needed(self):
+        return {1.0, *self.gamma}
+
+    def inside(self, gammas: list[float]) -> list[float]:
+        return [gamma for gamma in gammas if self.gamma[0] <= gamma <= self.gamma[1]]
 
 
-@whole
-def robust(spec: dict, cells: Grid, seeds: list[int]) -> tuple[str, str]:
-    """Over the learning rates the values of the range's gammas spread less, and their worst is better, than others'.
+class WithoutLoss(InRange):
+    """With its best lr, every gamma of the range comes within `loss` of the best cell: the worst of them decides."""
 
-    The worst counts, too, because a gamma that never learns anything spreads least of all.
+    test: Literal["without_loss"]
+    loss: Annotated[float, Field(gt=0)]
+
+    def of(self, place, gammas):
+        best = [{other: 1.0} for other in place.values()]
+        return Least(tuple(against_best([{place[lr, gamma]: 1.0} for lr in self.lr], best)
+                           for gamma in self.inside(gammas)))  # fmt: skip
+
+    def name(self, means, gammas):
+        top = max(means.values())
+        worst = {gamma: max(means[lr, gamma] for lr in self.lr) - top for gamma in self.inside(gammas)}
+        each = ", ".join(f"γ {gamma:g} {value:+.4f}" for gamma, value in worst.items())
+        return f"against the best cell {each}; the worst of them"
+
+    def bounds(self):
+        return -self.loss, None
+
+
+class Robust(InRange):
+    """The mean over the learning rates, which is what an untuned learning rate gives on average, over a range of gamma.
+
+    than: sgd: above that of gamma 1; others: above that of every other range of the same width, so that of all such
+    ranges only the best can pass.
     """
-    inside, gammas = _inside(spec, cells), {gamma for _, gamma in cells}
-    sign = 1 if spec["best"] == "max" else -1
-    spreads, worsts = [], []
-    for seed in seeds:
-        columns = {gamma: [sign * cells[lr, gamma][seed] for lr in spec["lr"]] for gamma in gammas}
-        groups = [[columns[g] for g in gammas if (g in inside) == chosen] for chosen in (True, False)]
-        spread, worst = ([mean(map(of, group)) for group in groups] for of in (lambda v: max(v) - min(v), min))
-        spreads.append(spread[0] - spread[1])
-        worsts.append(worst[0] - worst[1])
-    parts = within(spreads, [None, 0], 2), within(worsts, [0, None], 2)
-    text = f"inside less outside the range: mean spread {parts[0][1]}; mean of the worst {parts[1][1]}"
-    return combined([verdict for verdict, _ in parts]), text + ("" if sign == 1 else " (the loss with a minus)")
+
+    test: Literal["robust"]
+    than: Literal["sgd", "others"]
+
+    def of(self, place, gammas):
+        ours = self._mean(place, self.inside(gammas))
+        return against_best([ours], [self._mean(place, window) for window in self.windows(gammas)])
+
+    def windows(self, gammas: list[float]) -> list[list[float]]:
+        """The gammas of the ranges that it is compared with."""
+        if self.than == "sgd":
+            return [[1.0]]
+        width = self.gamma[1] - self.gamma[0]
+        starts = [gamma for gamma in gammas if gamma + width <= 1 + 1e-9 and gamma != self.gamma[0]]
+        return [[gamma for gamma in gammas if start <= gamma <= start + width + 1e-9] for start in starts]
+
+    def _mean(self, place: dict[Cell, int], gammas: list[float]) -> dict[int, float]:
+        share = 1 / (len(gammas) * len(self.lr))
+        return {place[lr, gamma]: share for lr in self.lr for gamma in gammas}
+
+    def name(self, means, gammas):
+        of = [(f"{chosen[0]:g} to {chosen[-1]:g}", np.mean([means[lr, gamma] for lr in self.lr for gamma in chosen]))
+              for chosen in (self.inside(gammas), *self.windows(gammas))]  # fmt: skip
+        (_, ours), *others = of
+        best = max(others, key=lambda one: one[1])
+        against = "γ 1" if self.than == "sgd" else f"γ {best[0]} (best of {len(others)} other ranges as wide)"
+        return f"mean over lr {ours:+.4f}, less that of {against}"
+
+    def bounds(self):
+        return 0.0, None
 
 
-@whole
-def wider(spec: dict, cells: Grid, seeds: list[int]) -> tuple[str, str]:
-    """From the first lr to the last, more and more gammas below 1 are better than gamma 1 by more than `margin`.
+class GoodDefault(Plane):
+    """The number of learning rates at which the gamma comes within `loss` of that lr's best is `at_least` or more."""
 
-    Judged by the last less the first; mixed if the mean number falls on the way.
-    """
-    sign = 1 if spec["best"] == "max" else -1
-    counts = {
-        lr: [sum(sign * (cells[lr, gamma][seed] - cells[lr, 1.0][seed]) > spec["margin"]
-                 for rate, gamma in cells if rate == lr) for seed in seeds]
-        for lr in spec["lr"]
-    }  # fmt: skip
-    first, last = counts[spec["lr"][0]], counts[spec["lr"][-1]]
-    verdict, text = within([b - a for a, b in zip(first, last, strict=True)], [0, None])
-    means = [mean(values) for values in counts.values()]
-    if verdict == REPRODUCED and means != sorted(means):
-        verdict = MIXED
-    useful = ", ".join(f"{number:.1f} at lr {lr:g}" for lr, number in zip(counts, means, strict=True))
-    return verdict, f"useful gammas: {useful}; last less first {text}"
+    test: Literal["good_default"]
+    gamma: float
+    loss: Annotated[float, Field(gt=0)]
+    at_least: Annotated[int, Field(ge=1)]
+    form: ClassVar[str] = "g"
 
+    def needed(self):
+        return {1.0, self.gamma}
 
-@whole
-def good_default(spec: dict, cells: Grid, seeds: list[int]) -> tuple[str, str]:
-    """At most of the learning rates (three of four) the gamma comes within `loss` of that lr's best."""
-    found = {}
-    for lr in spec["lr"]:
-        row = {cell: values for cell, values in cells.items() if cell[0] == lr}
-        found[lr] = within(_losses(spec, row, cells[lr, spec["gamma"]], seeds), [None, spec["loss"]], len(spec["lr"]))
-    text = f"loss (threshold {spec['loss']}) " + "; ".join(f"lr {lr:g} {text}" for lr, (_, text) in found.items())
-    verdicts = [verdict for verdict, _ in found.values()]
-    if verdicts.count(REPRODUCED) >= 0.75 * len(verdicts):
-        return REPRODUCED, text
-    return (NOT_REPRODUCED if verdicts.count(NOT_REPRODUCED) > 0.25 * len(verdicts) else INCONCLUSIVE), text
+    def of(self, place, gammas):
+        return Count(tuple(against_best([{place[lr, self.gamma]: 1.0}], [{place[lr, gamma]: 1.0} for gamma in gammas])
+                           for lr in self.lr), -self.loss)  # fmt: skip
+
+    def name(self, means, gammas):
+        each = [f"lr {lr:g} {means[lr, self.gamma] - max(means[lr, gamma] for gamma in gammas):+.4f}" for lr in self.lr]
+        return f"against each lr's best {', '.join(each)}; within {self.loss:g} of it at"
+
+    def bounds(self):
+        return self.at_least - 0.5, None
 
 
-def _inside(spec: dict, cells: Grid) -> list[float]:
-    least, most = spec["gamma"]
-    return sorted({gamma for _, gamma in cells if least <= gamma <= most})
+class Wider(Plane):
+    """More gammas below 1 are better than gamma 1, by more than the margin, at the last lr than at the first."""
+
+    test: Literal["wider"]
+    margin: Annotated[float, Field(ge=0)]
+    form: ClassVar[str] = "+g"
+
+    def of(self, place, gammas):
+        first, last = (self._useful(place, gammas, lr) for lr in (self.lr[0], self.lr[-1]))
+        return Difference(last, first)
+
+    def _useful(self, place: dict[Cell, int], gammas: list[float], lr: float) -> Count:
+        return Count(tuple(Contrast({place[lr, gamma]: 1.0, place[lr, 1.0]: -1.0}) for gamma in gammas if gamma < 1),
+                     self.margin)  # fmt: skip
+
+    def name(self, means, gammas):
+        each = [f"{sum(means[lr, gamma] - means[lr, 1.0] > self.margin for gamma in gammas)} at lr {lr:g}"
+                for lr in self.lr]  # fmt: skip
+        return f"useful gammas {', '.join(each)}; last less first"
+
+    def bounds(self):
+        return 0.0, None
 
 
-def _best(spec: dict, cells: Grid) -> tuple[tuple[float, float], dict[int, float]]:
-    choose = max if spec["best"] == "max" else min
-    return choose(cells.items(), key=lambda item: mean(item[1].values()))
+class BestFalls(Plane):
+    """The best gamma at the first lr is larger than that at the last one, the smallest."""
+
+    test: Literal["best_falls"]
+    form: ClassVar[str] = "+g"
+
+    def of(self, place, gammas):
+        first, last = (Best({place[lr, gamma]: gamma for gamma in gammas}) for lr in (self.lr[0], self.lr[-1]))
+        return Difference(first, last)
+
+    def name(self, means, gammas):
+        each = [f"{max(gammas, key=lambda gamma: means[lr, gamma]):g} at lr {lr:g}" for lr in self.lr]
+        return f"best γ {', '.join(each)}; first less last"
+
+    def bounds(self):
+        return 0.0, None
 
 
-def _losses(spec: dict, cells: Grid, values: dict[int, float], seeds: list[int]) -> list[float]:
-    """How far the values stay behind the best of the cells, by seed."""
-    _, top = _best(spec, cells)
-    return [(top[seed] - values[seed]) * (1 if spec["best"] == "max" else -1) for seed in seeds]
+def spelled(key: tuple) -> str:
+    optimizer, lr, gamma = key
+    name = "" if optimizer == "powersgd" else f"{optimizer} "
+    return f"{name}lr {lr:g}" + ("" if gamma is None else f" γ {gamma:g}")
 
 
-TESTS = {test.__name__: test for test in (contrast, best_cells, without_loss, robust, wider, good_default)}
+KINDS = (Cells, BestCells, WithoutLoss, Robust, GoodDefault, Wider, BestFalls)

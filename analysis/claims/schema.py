@@ -1,0 +1,130 @@
+"""What a claim of claims.yaml is: its words, where they stand, the test with its arguments, the commit that fixed it.
+
+Each kind of test is a class in entries.py, grids.py, counts.py or facts.py, whose fields are its arguments: a file with
+a wrong name, a missing threshold or an experiment that does not exist is refused when it is read.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import pandas as pd
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from analysis import records
+from runs.archive import MISSING
+from runs.schema import ConfigError
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
+
+
+class ClaimError(ConfigError):
+    """claims.yaml is wrong; the message is one line that names the claim and the field."""
+
+
+class Archive(NamedTuple):
+    """The runs of an experiment at a tier: a row a run of the plan, and a row an epoch of those that have ended."""
+
+    tier: str
+    experiment: str
+    runs: pd.DataFrame
+    epochs: pd.DataFrame
+
+    @classmethod
+    def load(cls, results: Path, tier: str, experiment: str) -> "Archive":
+        return cls(tier, experiment, *records.load(results / tier / "archive", experiment))
+
+    def only(self, keep: pd.Series) -> "Archive":
+        """The part of these runs (a mask over `runs`)."""
+        runs = self.runs[keep]
+        return self._replace(runs=runs, epochs=self.epochs[self.epochs["run"].isin(runs["run"])])
+
+    def ended(self) -> pd.DataFrame:
+        return self.runs[self.runs["state"] != MISSING]
+
+
+class NoVerdict(Exception):
+    """There is nothing to judge; the message says what is missing."""
+
+
+class Finding(NamedTuple):
+    verdict: str
+    evidence: str
+
+
+def _experiment(name: str) -> str:
+    if not (EXPERIMENTS / f"{name}.yaml").exists():
+        raise ValueError(f"there is no configs/experiment/{name}.yaml")
+    return name
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _bounds(value: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    if value == (None, None) or (None not in value and value[0] >= value[1]):
+        raise ValueError(f"{list(value)} is no range; give [least, most], null for no bound")
+    return value
+
+
+Experiment = Annotated[str, AfterValidator(_experiment)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+Bounds = Annotated[tuple[float | None, float | None], AfterValidator(_bounds)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Column = Literal["train_acc", "test_acc", "train_loss"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Settings(Strict):
+    """Which runs: columns of the archive and the values they must have; null: empty."""
+
+    label: str | None = None
+    model: str | None = None
+    optimizer: str | None = None
+    depth: int | None = None
+    init: str | None = None
+    initial_lr: float | None = None
+    gamma: float | None = None
+
+    def chosen(self, runs: pd.DataFrame) -> pd.Series:
+        """A mask over the rows of a table."""
+        mask = pd.Series(True, index=runs.index)
+        for name in self.model_fields_set:
+            value = getattr(self, name)
+            mask &= runs[name].isna() if value is None else (runs[name] == value).fillna(False).astype(bool)
+        return mask
+
+    def __or__(self, other: "Settings") -> "Settings":
+        return Settings(**self.model_dump(exclude_unset=True) | other.model_dump(exclude_unset=True))
+
+
+class Claim(Strict):
+    """A sentence with its test. Subclasses have the test's arguments."""
+
+    claim: str  # in our words, as precise as the test
+    says: str = ""  # the paper's words; empty: not in the paper
+    section: str
+    objection: str  # the strongest one to the verdict
+    fixed: Annotated[str, StringConstraints(pattern="^[0-9a-f]{12}$")] | None = None  # null: nothing to fix
+    was: str | None = None  # the key under which that commit had it
+    needs: tuple[Literal["fitted", "first_epochs"], ...] = ()  # of the runs; needs.py says when a tier has it
+    experiment: Annotated[tuple[Experiment, ...], BeforeValidator(_listed)] = ()
+    networks: tuple[str, ...] = ()  # a verdict on each
+    test: str
+
+    def judged(self, archive: Archive) -> pd.Series:
+        """A mask over the runs of the archive: those on which the verdict rests."""
+        return pd.Series(True, index=archive.runs.index)
+
+    def judge(self, archive: Archive) -> Finding:
+        """The verdict and its evidence. Raises NoVerdict where runs that it needs are missing."""
+        raise NotImplementedError
+
+
+def grid_labels(experiment: str) -> set[str]:
+    """The entries of an experiment's grid at the paper's tier."""
+    return set(yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())["grid"]["paper"])
