@@ -290,7 +290,7 @@ def compose(overrides: tuple[str, ...]) -> tuple[dict, set[str]]:
     """The resolved config of a command line, and the paths that its other settings are made of. Under @hydra.main."""
     config = GlobalHydra.instance().config_loader().load_sweep_config(HydraConfig.instance().cfg, list(overrides))
     text = json.dumps(OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])))
-    return cli.plain(config), {path.rstrip(".") for path in re.findall(r"\$\{([a-z_.]+)", text)}
+    return cli.plain(config), {path.rstrip(".") for path in re.findall(r"\$\{(?:oc\.select:)?([a-z_.]+)", text)}
 
 
 def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list], str | None]]:
