@@ -486,6 +486,14 @@ def test_a_refused_group_leaves_the_optimizer_as_it_was(name, value):
     assert q.item() == pytest.approx(0.9)
 
 
+def test_the_defaults_are_the_paper_s_form():
+    """Equation (4), and weight decay after the power; lr and gamma as the docstring's signature has them."""
+    assert PowerSGD([leaf(1.0)]).defaults == {
+        "lr": 0.1, "gamma": 0.8, "momentum": 0.0, "weight_decay": 0.0, "lr_in_velocity": True,
+        "decay_after_power": True, "maximize": False, "foreach": None,
+    }  # fmt: skip
+
+
 def test_complex_parameters_are_refused():
     complex_parameter = nn.Parameter(torch.ones(2, dtype=torch.complex64))
     with pytest.raises(ValueError, match=r"real parameters, not for torch\.complex64"):
@@ -502,7 +510,9 @@ def test_sparse_gradients_are_refused(momentum):
     before = layer.weight.detach().clone()
     layer(torch.tensor([1, 2])).sum().backward()
     opt = PowerSGD(layer.parameters(), momentum=momentum)
-    with pytest.raises(RuntimeError, match="does not support sparse gradients; use sparse=False"):
+    with pytest.raises(
+        RuntimeError, match="^PowerSGD does not support sparse gradients; use sparse=False in the layer$"
+    ):
         opt.step()
     assert torch.equal(layer.weight, before) and len(opt.state) == 0
 
