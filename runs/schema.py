@@ -65,7 +65,7 @@ def each(rule: Rule) -> Rule:
 
 def _float32(value: float) -> bool:
     try:
-        return value == 0 or abs(struct.unpack("f", struct.pack("f", value))[0]) > 0
+        return value == 0 or abs(struct.unpack("<f", struct.pack("<f", value))[0]) > 0
     except OverflowError:
         return False
 

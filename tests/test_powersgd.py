@@ -511,7 +511,7 @@ def test_sparse_gradients_are_refused(momentum):
     layer(torch.tensor([1, 2])).sum().backward()
     opt = PowerSGD(layer.parameters(), momentum=momentum)
     with pytest.raises(
-        RuntimeError, match="^PowerSGD does not support sparse gradients; use sparse=False in the layer$"
+        RuntimeError, match=r"^PowerSGD does not support sparse gradients; use sparse=False in the layer$"
     ):
         opt.step()
     assert torch.equal(layer.weight, before) and len(opt.state) == 0
