@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules
 .NOTPARALLEL:
 FIG1 := fig1a fig1b fig1c fig1d fig1e fig1f fig1g fig1h fig1i fig1j
 PAIRS := fig1ab fig1cd fig1ef fig1gh fig1ij
-.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync test test-slow test-slurm mutants lint clean
+.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync watch test test-slow test-slurm mutants lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,8 +112,10 @@ gpu-check:  ## does everything run on this machine's GPU? needs torch, torchvisi
 	@$(or $(wildcard $(PY)),$(PYTHON)) -m benchmarks.gpu_check $(ARGS)
 
 sync: $(READY)  ## upload to W&B what was logged offline or left behind by a lost server
-	@runs=$$(ls -d results/runs/*/wandb/*run-*/ 2>/dev/null); [ -n "$$runs" ] || { echo "nothing to upload"; exit 0; }; \
-	timeout 3600 $(VENV)/bin/wandb sync --yes $$runs
+	@$(PY) -m dashboards sync
+
+watch: $(READY)  ## live curves of this machine's runs in the terminal, without an account (wandb leet)
+	@$(PY) -m dashboards watch
 
 test: $(READY)  ## the tests, minutes; none may take more than 20 seconds
 	@$(PY) -m pytest -q -n auto --maxprocesses 8 --dist worksteal --timeout 20

@@ -19,6 +19,7 @@ FLOORS = {  # what each room may import of ours; an arrow only ever points down
     "theory": {"optimizers", "models", "data", "analysis", "runs"},
     "figures": {"optimizers", "models", "analysis", "runs"},
     "report": {"figures", "analysis", "runs"},
+    "dashboards": {"report", "figures", "analysis", "training", "runs"},
 }
 
 

@@ -73,6 +73,7 @@ def log_of(run: Run) -> str:
 # Offline
 
 
+@pytest.mark.timeout(90)  # starts a program
 def test_at_a_terminal_without_an_account_every_epoch_is_logged_offline_and_nothing_is_asked(tmp_path):
     changes = {"wandb.mode": "auto", "epochs": 3, "experiment": "fig2", "tier": "smoke"}
     keyboard, terminal = pty.openpty()
@@ -148,6 +149,7 @@ def test_an_interrupted_run_s_files_hold_every_epoch_once(tmp_path, fake_mnist):
     assert summary["train/best_acc"] == max(row["train_acc"] for row in run.rows())  # of all sessions
 
 
+@pytest.mark.timeout(90)  # starts a program
 def test_a_killed_run_s_files_hold_what_it_logged_until_a_second_before(tmp_path, fake_mnist):
     changes = OFFLINE | {"epochs": 3}
     killed = start(tmp_path, lockstep=True, **changes)

@@ -15,7 +15,7 @@ from runs.schema import Config
 
 from . import view
 from .wandb_files import Files
-from .wandb_session import Mode, chosen_mode, offline, one_line, start, trial, wandb_module
+from .wandb_session import Mode, chosen_mode, offline, one_line, silent, start, trial, wandb_module
 
 NO_GPU = ("cpu", "mps")
 SECOND_INIT_SECONDS = 3  # for another id, if the first was deleted
@@ -129,7 +129,9 @@ class Tracker:
 
     def _finish(self, run, state: str, reason: str | None) -> None:
         run.summary.update(view.summaries(self.rows) | {"state": state, "reason": reason})
-        keep_files(run, self.run, self.config.wandb.artifacts)
+        # W&B asks the server about an artifact, and waits 20 seconds for one that is gone.
+        if self.mode.name == "offline" or not silent(wandb_module().setup().settings.base_url):
+            keep_files(run, self.run, self.config.wandb.artifacts)
         if state == "interrupted":
             run.mark_preempting()  # W&B shows it as preempted, and a sweep there asks for it again
         run.finish(exit_code=int(state in ("failed", "interrupted")))

@@ -6,10 +6,8 @@
 """
 
 import json
-import os
 import secrets
 import subprocess
-import sys
 from pathlib import Path
 
 SENT = ".synced"  # W&B's own mark, beside a file
@@ -56,8 +54,13 @@ class Files:
 
 
 def rows_of(path: Path) -> list[dict]:
-    """The rows of a file of W&B's, one that was torn up to there."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
-    records = [json.loads(line) for line in shown.stdout.splitlines()]
-    return [record["history"]["item"] for record in records if record["type"] == "history"]
+    return [record["history"]["item"] for record in records_of(path) if record["type"] == "history"]
+
+
+def records_of(path: Path) -> list[dict]:
+    """The records of a file of W&B's, of a torn one those before the tear; as `wandb leet inspect --json` has them."""
+    from wandb.util import get_core_path  # the program itself: `wandb` takes seconds to start
+
+    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file", path, path.parent]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return [json.loads(line) for line in shown.stdout.splitlines()]

@@ -99,10 +99,10 @@ def chosen_mode(mode: str) -> Mode:
             return Mode(settings.mode)
         if not has_credentials(settings.base_url):
             return Mode("offline", f"no credentials for {settings.base_url}: wandb login")
-        silent = _silent(settings.base_url)
+        why = silent(settings.base_url)
     except Exception as error:
         return Mode("offline", f"W&B failed: {one_line(error)}")
-    return Mode("offline", f"{settings.base_url} does not answer: {silent}") if silent else Mode("online")
+    return Mode("offline", f"{settings.base_url} does not answer: {why}") if why else Mode("online")
 
 
 def has_credentials(server: str) -> bool:
@@ -117,7 +117,7 @@ def has_credentials(server: str) -> bool:
 _silences: dict[str, tuple[float, str]] = {}
 
 
-def _silent(server: str) -> str:
+def silent(server: str) -> str:
     """Why a server does not answer, "" if it does; one that did not is not asked again for a while."""
     since, why = _silences.get(server, (-SILENCE_SECONDS, ""))
     if time.monotonic() - since < SILENCE_SECONDS:
