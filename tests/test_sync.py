@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-
 import wandb
+
 from dashboards.sync import sync, watch
 from runs.interrupt import Interrupted
 from training import wandb_session
