@@ -8,6 +8,7 @@ log.txt                what happened when, tracebacks included
 wandb/                 what W&B recorded
 """
 
+import hashlib
 import json
 import os
 import time
@@ -55,9 +56,10 @@ class Run:
     def status(self) -> dict:
         """status.json, or {} where there is none or it cannot be read."""
         try:
-            return json.loads((self.folder / "status.json").read_text())
+            found = json.loads((self.folder / "status.json").read_text())
         except (OSError, ValueError):
             return {}
+        return found if isinstance(found, dict) else {}
 
     def rows(self) -> list[dict]:
         """metrics.csv with the types of runs/table.py, an empty cell is None.
@@ -69,9 +71,26 @@ class Run:
         return table.parse(lines, self.folder / "metrics.csv")
 
     def ended(self) -> bool:
-        """Whether the run is finished or diverged and its records agree with that."""
+        """Whether the run is finished or diverged and its records are those that were written then."""
         status = self.status()
-        return status.get("state") in ENDED and self._metrics().count("\n") - 1 == status.get("epoch")
+        complete = status.get("state") in ENDED and self._metrics().count("\n") - 1 == status.get("epoch")
+        return complete and not self.damaged()
+
+    def damaged(self) -> list[str]:
+        """The records of an ended run that are not what they were; none where no digest was written."""
+        status = self.status()
+        if status.get("state") not in ENDED or "digests" not in status:
+            return []
+        return [name for name, digest in self._digests(status).items() if digest != status["digests"].get(name)]
+
+    def _digests(self, status: dict) -> dict[str, str]:
+        """SHA-256 of the records; of status.json, of all that it says but this."""
+        about = json.dumps({key: value for key, value in status.items() if key != "digests"}, sort_keys=True)
+        found = {"status.json": hashlib.sha256(about.encode()).hexdigest()}
+        for name in ("config.yaml", "metrics.csv"):
+            path = self.folder / name
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+        return found
 
     def busy(self) -> bool:
         """Whether a process holds the lock at this moment."""
@@ -104,6 +123,16 @@ class Run:
                 f"{self.folder} was begun on other data (fingerprint {before['data']}, now {data}); restore that data "
                 f"to resume it, or move the folder away to train it anew"
             )
+        damaged = self.damaged()
+        if damaged:
+            if not list(self.folder.glob("checkpoint*.pt")):
+                raise RunError(
+                    f"{self.folder / damaged[0]} is damaged and there is no checkpoint to restore it from; move the "
+                    f"folder away to train the run anew"
+                )
+            self.log(f"{' and '.join(damaged)} damaged; restored from the checkpoint")
+            if "config.yaml" in damaged:
+                (self.folder / "config.yaml").unlink(missing_ok=True)
         for leftover in self.folder.glob(".*.tmp"):
             leftover.unlink()
         if not (self.folder / "config.yaml").exists():
@@ -131,6 +160,8 @@ class Run:
             "environment": self.environment,
             "environment_changes": self.changes,
         }
+        if state in ENDED:
+            status["digests"] = self._digests(status)
         write_atomically(self.folder / "status.json", (json.dumps(status, indent=1) + "\n").encode())
 
     def fail(self, reason: str) -> None:
@@ -160,7 +191,7 @@ class Run:
 
     def _metrics(self) -> str:
         try:
-            return (self.folder / "metrics.csv").read_text()
+            return (self.folder / "metrics.csv").read_text(errors="replace")  # what is damaged is found by its digest
         except FileNotFoundError:
             return ""
 

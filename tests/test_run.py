@@ -19,7 +19,8 @@ import pytest
 from runs import cli, schema
 from runs.files import write_atomically
 from runs.identity import identity, run_name
-from runs.run import Run, RunBusy
+from runs.run import Run, RunBusy, RunError
+from training.execute import execute
 
 from .helpers import OPTIMIZERS, ROOT, clean_environment, composed, make_config
 
@@ -285,6 +286,27 @@ def test_a_run_has_ended_only_if_its_status_and_rows_agree(run):
         run.write_rows([row(epoch) for epoch in range(1, rows + 1)])
         run.write_status(state, 3, 3, 1.0, "reason")
         assert run.ended() == ended, (state, rows)
+
+
+def test_a_flipped_bit_in_an_ended_run_is_noticed_and_restored_from_the_checkpoint(tmp_path, fake_mnist):
+    config = make_config(tmp_path)
+    run = execute(config)
+    before = {name: (run.folder / name).read_bytes() for name in ("metrics.csv", "config.yaml", "status.json")}
+    rows = run.rows()
+    for name, content in before.items():
+        for place in range(0, len(content), max(1, len(content) // 15)):
+            (run.folder / name).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            assert not run.ended(), (name, place)
+        (run.folder / name).write_bytes(content)
+    assert run.ended()
+    (run.folder / "metrics.csv").write_bytes(before["metrics.csv"].replace(b"0.", b"\xff.", 1))
+    assert execute(config).ended() and run.rows() == rows
+    assert "metrics.csv damaged; restored from the checkpoint" in (run.folder / "log.txt").read_text()
+    (run.folder / "metrics.csv").write_bytes(before["metrics.csv"][:-9])
+    for checkpoint in run.folder.glob("checkpoint*"):
+        checkpoint.unlink()
+    with pytest.raises(RunError, match=r"metrics\.csv is damaged and there is no checkpoint"):
+        execute(config)
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"state": "finished", "epo', "\0" * 100])
