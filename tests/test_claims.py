@@ -310,6 +310,7 @@ def test_who_led_before_the_drop_and_not_after_is_overtaken():
         ((0.3, 0.9), (0.5, 0.5), "+1.00"),
         ((0.1, 0.2), (0.1, 0.5), "+1.00"),  # never: one more than the longest run has
         ((0.5, 0.9), (0.5, 0.5), "+0.00"),
+        ((0.4, 0.9), (0.3, 0.5), "-1.00"),  # exactly the goal is there
     ],
 )
 def test_epochs_to_a_stated_accuracy(ours, theirs, says):
@@ -530,6 +531,27 @@ def test_the_verdicts_on_single_settings_follow_the_records():
     assert judged(near, [trains(0.93 + 0.05 * seed, seed=seed) for seed in range(3)])[0] == "inconclusive"
     soon = claim("epochs_until", settings={}, column="train_acc", value=0.9, between=[None, 5])
     assert judged(soon, runs)[0] == "reproduced" and judged(soon, runs)[1].count("2.00") == 1
+
+
+def test_never_above_takes_every_run_s_best_and_allows_the_threshold_itself():
+    """In no epoch of no run: one of three that is above refutes it, though it falls back."""
+    low = claim("never_above", settings={}, column="train_acc", threshold=0.3)
+    flat = [{"epochs": [{"train_acc": 0.3}, {"train_acc": 0.2}], "run": str(seed), "seed": seed} for seed in range(3)]
+    assert judged(low, flat)[0] == "reproduced"
+    peak = {"epochs": [{"train_acc": 0.31}, {"train_acc": 0.1}]}
+    assert judged(low, [*flat[:2], flat[2] | peak])[0] == "not reproduced"
+
+
+def test_last_near_takes_the_last_epoch_and_the_whole_interval():
+    near = claim("last_near", settings={}, column="train_acc", paper=0.9, tolerance=0.1)
+
+    def runs(*lasts):
+        return [{"epochs": [{"train_acc": 0.95}, {"train_acc": last}], "run": str(seed), "seed": seed}
+                for seed, last in enumerate(lasts)]  # fmt: skip
+
+    assert judged(near, runs(0.85, 0.86, 0.87))[0] == "reproduced"
+    assert judged(near, runs(0.75, 0.76, 0.77))[0] == "not reproduced"  # 0.95 was reached, and lost
+    assert judged(near, runs(0.78, 0.85, 0.86))[0] == "inconclusive"  # the mean is above 0.8, and so is the top
 
 
 def test_amplification_is_that_of_the_same_gradient():
