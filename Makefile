@@ -47,10 +47,10 @@ plan: $(READY)  ## runs, done and hours of every experiment at a tier; trains no
 	@$(PY) sweep.py plan=true tier=$(TIER) launcher=local $(ARGS)
 
 # ImageNet has no laptop tier.
-fig1: $(if $(filter-out laptop,$(TIER)),$(PAIRS),$(filter-out fig1ij,$(PAIRS)))  ## figure 1, all panels; fig1a ... fig1j: one of them, fig1ab ...: two
+fig1: $(if $(filter-out laptop,$(TIER)),$(PAIRS),$(filter-out fig1ij,$(PAIRS)))  ## figure 1, all networks; fig1ab ... fig1ij, or fig1a ...: one of them
 
 $(FIG1) $(PAIRS): fig1%: $(READY)
-	@$(SWEEP) experiment=fig1$(call pair_of,$*); status=$$?; [ $$status = 2 ] || $(PY) -m figures.fig1 $* --tier $(TIER); exit $$status
+	@$(SWEEP) experiment=fig1$(call pair_of,$*); status=$$?; [ $$status = 2 ] || $(PY) -m figures $@ --tier $(TIER); exit $$status
 
 fig2: $(READY)  ## figure 2: SGD and PowerSGD on 13 layers, MNIST
 fig4: $(READY)  ## figure 4: which depths train, MNIST (hours)
@@ -58,15 +58,15 @@ fig5: $(READY)  ## figure 5: best test accuracy by gamma and lr, CIFAR-10
 fig6: $(READY)  ## figure 6: train loss by gamma and lr, CIFAR-10
 fig7: $(READY)  ## figure 7: warm restarts, CIFAR-10
 fig2 fig4 fig5 fig6 fig7:
-	@$(SWEEP) experiment=$@; status=$$?; [ $$status = 2 ] || $(PY) -m figures.$@ --tier $(TIER); exit $$status
+	@$(SWEEP) experiment=$@; status=$$?; [ $$status = 2 ] || $(PY) -m figures $@ --tier $(TIER); exit $$status
 
 fig3: $(READY)  ## figure 3: the amplification, computed
-	@$(PY) -m figures.fig3
+	@$(PY) -m figures fig3
 
 figures: fig1 fig2 fig3 fig4 fig5 fig6 fig7  ## all figures, each at its own tier unless TIER= says otherwise
 
 table1 table2 table3: $(READY)
-	@$(PY) -m figures.$@
+	@$(PY) -m figures $@
 
 # ImageNet's panels need its pictures; the others fetch their data.
 SMOKE := tables $(filter-out fig1ij,$(PAIRS)) fig2 fig3 fig4 fig5 fig6 fig7 claims report
@@ -90,19 +90,8 @@ theory: $(READY)  ## the four theorems and the proofs' remarks, tested numerical
 	@$(PY) -m theory $(ARGS)
 
 redraw: $(READY)  ## all figures from the tables in git, nothing trained
-	@$(PY) -m figures.fig1 ab --redraw
-	@$(PY) -m figures.fairness --redraw
-	@$(PY) -m figures.fig2 --redraw
-	@$(PY) -m figures.fig2_caption --redraw
-	@$(PY) -m figures.fig3
-	@$(PY) -m figures.fig4 --redraw
-	@$(PY) -m figures.fig4_controls --redraw
-	@$(PY) -m figures.fig4_layers --redraw
-	@$(PY) -m figures.fig4_rule --redraw
-	@$(PY) -m figures.fig4_small_lr --redraw
-	@$(PY) -m figures.fig5 --redraw
-	@$(PY) -m figures.fig6 --redraw
-	@$(PY) -m figures.fig7 --redraw
+	@$(PY) -m figures --redraw
+	@$(PY) -m figures fig3
 	@$(PY) -m theory redraw=true
 
 paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, one real step (no GPU)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +12,13 @@ from runs import archive, table
 from runs.archive import MISSING
 from runs.schema import ConfigError
 
+TIERS = ("paper", "laptop", "smoke", "custom")
 AXES = ("initial_lr", "gamma", "depth")  # what a grid varies; with the runs that are missing
 ABOUT = ("label", "stage", *archive.ABOUT)
-CELL = [column for column in ABOUT if column != "seed"]  # settings that agree in these need more to tell them apart
+CELL = ["stage", "dataset", "model", *AXES]  # settings of an entry that agree in these need more to tell them apart
+METRICS = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc")  # of every epoch
+RUN = ["label", "run"]  # two entries of a grid may share a run
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "configs" / "experiment"
 
 
 class NoRecords(Exception):
@@ -31,13 +36,7 @@ def collect(results: Path, tier: str, experiment: str, redraw: bool = False) -> 
     runs, epochs = load(results / tier / "archive", experiment)
     if epochs.empty:
         raise NoRecords(f"no run of {experiment} at tier {tier} has ended; {advice(experiment, tier)}")
-    return epochs, provenance(experiment, tier, changes, runs)
-
-
-def collect_rows(results: Path, tier: str, experiment: str, redraw: bool = False) -> tuple[list[dict], dict]:
-    """As `collect`, the epochs as dicts."""
-    _, found = collect(results, tier, experiment, redraw)
-    return archive.load(results / tier / "archive", experiment)[1], found
+    return epochs, provenance(experiment, tier, changes, runs) | {"results": results}
 
 
 def refresh(results: Path, tier: str, experiment: str) -> list[str]:
@@ -65,20 +64,23 @@ def load(folder: Path, experiment: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     epochs: the archive's columns, and of the run all that says what it is. Raises NoRecords for an archive of an
     older version.
     """
-    runs, epochs = (frame(rows) for rows in archive.read(folder, experiment))
-    runs = runs.reindex(columns=archive.COLUMNS) if runs.empty else runs
-    if "config" not in runs:
+    rows = archive.read(folder, experiment)
+    runs, epochs = frame(rows[0], archive.COLUMNS), frame(rows[1], ("run", *METRICS))
+    if runs["config"].isna().any():
         raise NoRecords(f"{folder}/{experiment}-runs.csv is of an older version: it lacks the runs' configs")
     runs["setting"] = runs["config"].map(archive.setting)
     runs["entry"] = entries(runs)
-    about = runs[[*ABOUT, "run", "setting", "entry"]]
-    epochs = epochs.reindex(columns=["run", "epoch"]) if epochs.empty else epochs
-    return runs, about.merge(epochs, on="run")
+    return runs, runs[[*ABOUT, "run", "setting", "entry"]].merge(epochs, on="run")
 
 
-def frame(rows: list[dict]) -> pd.DataFrame:
+def write(path: Path, frame: pd.DataFrame) -> None:
+    """A table of runs/table.py; what is missing is an empty cell."""
+    table.write(path, frame.astype(object).where(frame.notna(), None).to_dict("records"))
+
+
+def frame(rows: list[dict], columns: Iterable[str] = ()) -> pd.DataFrame:
     """A table's rows with the types of runs/table.py; what is missing is NaN, among integers and bools NA."""
-    names = dict.fromkeys(name for row in rows for name in row)
+    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
     return pd.DataFrame({name: _series(name, [row.get(name) for row in rows]) for name in names})
 
 
@@ -96,7 +98,7 @@ def entries(runs: pd.DataFrame) -> pd.Series:
     found = runs["label"].copy()
     for _, rows in runs.groupby("label"):
         keys: set[str] = set()
-        for _, cell in rows.groupby([c for c in CELL if c != "label"], dropna=False):
+        for _, cell in rows.groupby(CELL, dropna=False):
             several = [configs[setting] for setting in cell["setting"].unique()]
             everything = {key for config in several for key in config}
             keys |= {key for key in everything if len({str(config.get(key)) for config in several}) > 1} - {"seed"}
@@ -107,7 +109,7 @@ def entries(runs: pd.DataFrame) -> pd.Series:
 
 
 def provenance(experiment: str, tier: str, changes: list[str], runs: pd.DataFrame) -> dict:
-    """What a figure is made of: tier, seeds, runs, and every environment that trained some of them."""
+    """What a figure is made of: tier, seeds, runs, the settings that all share, every environment that trained some."""
     ended = runs[runs["state"] != MISSING]
     reported = ended[ended["stage"] == "report"]  # seeds that selected are not shown
     reported = ended if reported.empty else reported
@@ -116,6 +118,7 @@ def provenance(experiment: str, tier: str, changes: list[str], runs: pd.DataFram
         "experiment": experiment,
         "tier": tier,
         "changes": changes,
+        "shared": shared(runs),
         "seeds": sorted(reported["seed"].unique().tolist()),
         "runs": len(ended),
         "shown": len(reported),
@@ -128,6 +131,12 @@ def provenance(experiment: str, tier: str, changes: list[str], runs: pd.DataFram
         "environments": [environments[key] for key in sorted(environments)],
         "environment_changed_while_training": int((ended["environment_changes"] > 0).sum()),
     }
+
+
+def shared(runs: pd.DataFrame) -> dict:
+    """The settings, by their dotted names, in which all runs agree."""
+    first, *others = (json.loads(config) for config in runs["config"].unique())
+    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
 
 
 def rows_of_grid(runs: pd.DataFrame) -> list[tuple[str, float | None]]:
@@ -154,35 +163,34 @@ def read_table(path: Path) -> list[dict]:
         raise NoRecords(f"{path} is missing; nothing can be redrawn from it") from None
 
 
+def only(table: pd.DataFrame, **wanted) -> pd.DataFrame:
+    """The rows whose columns have these values; None is an empty cell."""
+    mask = pd.Series(True, index=table.index)
+    for name, value in wanted.items():
+        mask &= table[name].isna() if value is None else table[name] == value
+    return table[mask]
+
+
+def best(epochs: pd.DataFrame, column: str, of="max") -> pd.DataFrame:
+    """A row a run: what its first epoch says, but of `column` the best over its epochs."""
+    values = epochs.groupby(RUN, sort=False)[column].agg(of).reset_index()
+    return epochs.drop_duplicates(RUN).drop(columns=column).merge(values, on=RUN)
+
+
+def last(epochs: pd.DataFrame) -> pd.DataFrame:
+    """A row a run: its last epoch."""
+    return epochs.drop_duplicates(RUN, keep="last")
+
+
+def curves(epochs: pd.DataFrame, column: str) -> list[list[float]]:
+    """The column's values in order of epochs, of each run, by its seed."""
+    ordered = epochs.sort_values(["seed", "epoch"], kind="stable")
+    return [values.tolist() for _, values in ordered.groupby(RUN, sort=False)[column]]
+
+
 def select(rows: list[dict], **wanted) -> list[dict]:
     """The rows whose columns have these values."""
     return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-
-
-def best(rows: list[dict], column: str, of=max) -> list[float]:
-    """The best value of each run, over its epochs."""
-    runs: dict[str, list[float]] = {}
-    for row in rows:
-        runs.setdefault(row["run"], []).append(row[column])
-    return [of(values) for values in runs.values()]
-
-
-def by_seed(rows: list[dict], column: str) -> dict[int, list[float]]:
-    """A column's values in order of epochs, for each seed."""
-    series: dict[int, dict[int, float]] = {}
-    for row in rows:
-        series.setdefault(row["seed"], {})[row["epoch"]] = row[column]
-    return {seed: [value for _, value in sorted(values.items())] for seed, values in sorted(series.items())}
-
-
-def grid_scores(rows: list[dict]) -> dict[str, list[float]]:
-    """By grid entry: the best test accuracy of each setting of the grid, mean over the seeds that selected."""
-    rows = [row for row in rows if row["stage"] == "grid"]
-    found: dict[str, list[float]] = {}
-    for label, setting in dict.fromkeys((row["label"], row["setting"]) for row in rows):
-        runs = best(select(rows, label=label, setting=setting), "test_acc")
-        found.setdefault(label, []).append(sum(runs) / len(runs))
-    return found
 
 
 class Parser(argparse.ArgumentParser):
@@ -190,10 +198,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see --help\n")
 
 
-def options(doc: str, tier: str) -> argparse.ArgumentParser:
+def options(doc: str, tier: str | None) -> argparse.ArgumentParser:
     """The parser of a figure's program; tier is its default."""
     parser = Parser(description=doc.splitlines()[0])
-    parser.add_argument("--tier", default=tier, choices=["paper", "laptop", "smoke", "custom"])
+    parser.add_argument("--tier", default=tier, choices=TIERS)
     parser.add_argument("--results", type=Path, default=Path(__file__).resolve().parent.parent / "results")
     parser.add_argument("--redraw", action="store_true", help="from the archive that is there, not from the runs")
     return parser

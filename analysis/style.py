@@ -1,5 +1,7 @@
 """How all figures look, and how they are saved."""
 
+import io
+import json
 import textwrap
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import numpy as np
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from analysis.statistics import curve_interval
+from runs.files import write_atomically, write_text
 
 # Okabe and Ito's colours, told apart with any colour vision.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 DASHES = ["-", "--", "-.", ":"]
+CAPTIONS = "captions.json"
 
 plt.rcParams.update(
     {
@@ -58,12 +62,12 @@ def listed(axes) -> list:
     return list(np.ravel(axes))
 
 
-def heatmap(axes, values: list[list[float | None]], low: float, high: float, shown) -> None:
-    """A cell for each value [rows, columns], dark for high; `shown(value)` is written in it. None is hatched."""
-    data = np.array([[np.nan if value is None else value for value in line] for line in values], dtype=float)
+def heatmap(axes, values: np.ndarray, low: float, high: float, shown) -> None:
+    """A cell for each value [rows, columns], dark for high; `shown(value)` is written in it. NaN is hatched."""
     # Cells with edges, not an image: an SVG image would be a bitmap.
-    axes.pcolormesh(np.ma.masked_invalid(data), cmap="Blues", vmin=low, vmax=high, edgecolors="#bbbbbb", linewidth=0.5)
-    for (row, column), value in np.ndenumerate(data):
+    axes.pcolormesh(np.ma.masked_invalid(values), cmap="Blues", vmin=low, vmax=high, edgecolors="#bbbbbb",
+                    linewidth=0.5)  # fmt: skip
+    for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
             box = plt.Rectangle((column, row), 1, 1, fill=False, hatch="///", edgecolor="#aaaaaa", linewidth=0)
             axes.add_patch(box)
@@ -72,15 +76,9 @@ def heatmap(axes, values: list[list[float | None]], low: float, high: float, sho
             axes.text(column + 0.5, row + 0.5, shown(value), ha="center", va="center", fontsize=7,
                       color="white" if dark else "black")  # fmt: skip
     axes.grid(False)
-    axes.set_xticks(np.arange(data.shape[1]) + 0.5)
-    axes.set_yticks(np.arange(data.shape[0]) + 0.5)
+    axes.set_xticks(np.arange(values.shape[1]) + 0.5)
+    axes.set_yticks(np.arange(values.shape[0]) + 0.5)
     axes.tick_params(length=0)
-
-
-def row_name(label: str, gamma: float | None) -> str:
-    """A heatmap's row: its gamma, with the optimizer's name unless it is PowerSGD."""
-    name = "" if label == "powersgd" else label.replace("_", " ")
-    return name if gamma is None else f"{name} {gamma:g}".strip()
 
 
 def log_axis(axis) -> None:
@@ -121,11 +119,21 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def save(figure, path: Path) -> list[Path]:
-    """Write path.svg and path.png; the SVG without a date."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save(figure, path: Path, caption: str) -> list[Path]:
+    """Write path.svg and path.png, the SVG without a date, and the caption into captions.json beside them."""
     written = [path.with_suffix(".svg"), path.with_suffix(".png")]
-    figure.savefig(written[0], metadata={"Date": None})
-    figure.savefig(written[1], dpi=200, metadata={"Software": None})
+    images = [io.BytesIO(), io.BytesIO()]
+    figure.savefig(images[0], format="svg", metadata={"Date": None})
+    figure.savefig(images[1], format="png", dpi=200, metadata={"Software": None})
     plt.close(figure)
+    for file, image in zip(written, images, strict=True):
+        write_atomically(file, image.getvalue())
+    found = captions(path.parent) | {path.name: caption}
+    write_text(path.parent / CAPTIONS, json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return written
+
+
+def captions(folder: Path) -> dict[str, str]:
+    """What the pictures of a folder show, by their names."""
+    path = folder / CAPTIONS
+    return json.loads(path.read_text()) if path.exists() else {}

@@ -1,11 +1,7 @@
 """Small tables as Markdown and LaTeX."""
 
-from pathlib import Path
-
 from analysis.statistics import t_interval
-from runs.files import write_atomically
 
-ROOT = Path(__file__).resolve().parent.parent
 LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
 
 
@@ -15,7 +11,7 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def interval(values: list[float]) -> str:
+def interval(values) -> str:
     """Mean over seeds and its 95 % interval by Student's t; of one seed the value alone."""
     mean, low, high = t_interval(values)
     return f"{mean:.4f}" + (f" [{low:.4f}, {high:.4f}]" if len(values) > 1 else "")
@@ -39,13 +35,10 @@ def latex(header: list[str], rows: list[list[str]], caption: str, label: str) ->
     return "\n".join(lines) + "\n"
 
 
-def write(name: str, title: str, header: list[str], rows: list[list[str]], notes: str = "") -> None:
-    """results/<name>.md and .tex; prints where they are."""
-    base = ROOT / "results" / name
+def both(name: str, title: str, header: list[str], rows: list[list[str]], notes: str = "") -> dict[str, str]:
+    """The table as Markdown and as LaTeX, by their file names."""
     text = f"# {title}\n\n{markdown(header, rows)}" + (f"\n{notes.strip()}\n" if notes else "")
-    write_atomically(base.with_suffix(".md"), text.encode())
-    write_atomically(base.with_suffix(".tex"), latex(header, rows, title, f"tab:{name}").encode())
-    print(f"{title}: {base.with_suffix('.md')} {base.with_suffix('.tex')}")
+    return {f"{name}.md": text, f"{name}.tex": latex(header, rows, title, f"tab:{name}")}
 
 
 def _escaped(text: str) -> str:

@@ -1,112 +1,142 @@
 """Figure 4: which depths train, by gamma and lr. Heatmaps of the share of seeds whose network trained.
 
-The rule stands in configs/experiment/fig4.yaml: a cell succeeded when the running train accuracy of some epoch
-within 25 reaches 0.90.
-
-    python -m figures.fig4 [--tier paper] [--results results] [--redraw]
+A cell succeeded when the running train accuracy of some epoch reaches `stop.success` of the experiment.
 """
 
+import functools
+import textwrap
+
+import numpy as np
+import pandas as pd
+
 from analysis import style
-from analysis.claims.judge import as_markdown, judge
-from analysis.records import collect_rows, command, options, select
+from analysis.records import NoRecords, best, last
 from analysis.tables import markdown
-from runs.table import write as write_table
 
-SUCCESS = 0.90  # of fig4.yaml, whose runs end there
-
-
-def main() -> None:
-    arguments = options(__doc__, "paper").parse_args()
-    base = arguments.results / arguments.tier / "figure4"
-    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig4", arguments.redraw)
-    cells = outcomes(rows)
-    write_table(base.with_suffix(".csv"), cells)
-    pictures = style.save(draw(cells, provenance), base)
-    verdicts = as_markdown(judge(arguments.results, arguments.tier, "fig4"))
-    text = f"# Figure 4, tier {arguments.tier}\n\n{verdicts}\n![figure 4](figure4.svg)\n\n{summary(cells)}"
-    base.with_suffix(".md").write_text(text)
-    print(summary(cells))
-    print("pictures", *pictures)
-    print(f"table    {base.with_suffix('.csv')} {base.with_suffix('.md')}")
+from . import grid
+from .recipe import Figure, missing, verdicts
 
 
-def outcomes(rows: list[dict]) -> list[dict]:
+def make(stem: str, title: str, epochs: pd.DataFrame, provenance: dict) -> dict:
+    success = provenance["shared"].get("stop.success")
+    if success is None:
+        raise NoRecords(f"{provenance['experiment']} has no stop.success that all its runs share, which is the rule")
+    cells = outcomes(epochs, success)
+    text = f"# {title}, tier {provenance['tier']}\n\n{verdicts(provenance)}![{stem}]({stem}.svg)\n\n"
+    table = cells.rename(columns={"initial_lr": "lr"}).drop(columns=["label", "setting"])
+    return {
+        stem: draw(cells, provenance),
+        f"{stem}.csv": table.rename(columns={"entry": "label"}),
+        f"{stem}.md": text + summary(cells) + missing(provenance),
+    }
+
+
+def outcomes(epochs: pd.DataFrame, success: float) -> pd.DataFrame:
     """A row a run: whether it succeeded, and how and when it ended."""
-    runs: dict[str, list[dict]] = {}
-    for row in rows:
-        runs.setdefault(row["run"], []).append(row)
-    cells = []
-    for run in runs.values():
-        accuracies, last = [row["train_acc"] for row in run], run[-1]
-        cell = {key: last[key] for key in ("label", "depth", "gamma", "initial_lr", "seed")}
-        cell = {"lr" if key == "initial_lr" else key: value for key, value in cell.items()}
-        cell |= {"succeeded": max(accuracies) >= SUCCESS, "ended": ending(last), "epochs": len(run)}
-        cell |= {"best_train_acc": max(accuracies), "last_train_acc": accuracies[-1], "last_test_acc": last["test_acc"]}
-        cells.append(cell | {"run": last["run"]})
-    return sorted(cells, key=lambda c: (c["label"] != "powersgd", c["depth"], c["gamma"] or 0, -c["lr"], c["seed"]))
+    ends, most = last(epochs), best(epochs, "train_acc")
+    about = ["entry", "depth", "gamma", "initial_lr", "seed"]
+    cells = ends[["label", "setting", *about]].reset_index(drop=True)
+    cells["succeeded"] = (most["train_acc"] >= success).to_numpy()
+    cells["ended"] = [ending(row, success) for row in ends.itertuples()]
+    cells["epochs"] = ends["epoch"].to_numpy()
+    cells["best_train_acc"] = most["train_acc"].to_numpy()
+    cells["last_train_acc"] = ends["train_acc"].to_numpy()
+    cells["last_test_acc"] = ends["test_acc"].to_numpy()
+    cells["run"] = ends["run"].to_numpy()
+    keys = {"other": cells["label"] != "powersgd", "depth": cells["depth"], "gamma": cells["gamma"].fillna(0),
+            "lr": -cells["initial_lr"], "seed": cells["seed"]}  # fmt: skip
+    return cells.loc[pd.DataFrame(keys).sort_values([*keys], kind="stable").index]
 
 
-def ending(last: dict) -> str:
-    if not abs(last["train_loss"]) < float("inf"):  # nan too
+def ending(end, success: float) -> str:
+    if not np.isfinite(end.train_loss):
         return "diverged"
-    if last["train_acc"] >= SUCCESS:
+    if end.train_acc >= success:
         return "succeeded"
-    return "dead" if last["grad_norm1"] == 0 else "all epochs"
+    return "dead" if end.grad_norm1 == 0 else "all epochs"
 
 
-def share(cells: list[dict], **where) -> float | None:
-    """The share of seeds that succeeded in one cell; None if it was not run."""
-    chosen = [cell["succeeded"] for cell in cells if all(cell[key] == value for key, value in where.items())]
-    return sum(chosen) / len(chosen) if chosen else None
-
-
-def draw(cells: list[dict], provenance: dict):
-    """A panel a depth; a row a gamma, and above them the rows of other optimizers that joined."""
+def draw(cells: pd.DataFrame, provenance: dict):
+    """A panel a depth; a row a gamma, and above them the rows of other optimizers."""
     lrs, _, depths = provenance["axes"].values()
-    entries = provenance["entries"]
+    rows, shared = provenance["entries"], provenance["shared"]
     figure, panels = style.plt.subplots(1, len(depths), figsize=(2.6 * len(depths) + 0.6, 4.6), sharey=True)
     for axes, depth in zip(style.listed(panels), depths, strict=True):
-        values = [[share(cells, depth=depth, label=label, gamma=gamma, lr=lr) for lr in lrs[::-1]]
-                  for label, gamma in entries]  # fmt: skip
-        style.heatmap(axes, values, low=0, high=1, shown=lambda value: "" if value in (0, 1) else f"{value:.2f}")
-        axes.set_xticklabels([f"{lr:g}" for lr in lrs[::-1]])
-        axes.set_yticklabels([style.row_name(*entry) for entry in entries])
+        shares = grid.values(cells[cells["depth"] == depth], "succeeded", rows, lrs[::-1])
+        grid.panel(axes, shares, rows, lrs[::-1], 0, 1, lambda value: "" if value in (0, 1) else f"{value:.2f}")
         axes.set(title=f"{depth} layers", xlabel="learning rate")
-    style.listed(panels)[0].set_ylabel("γ   (1 is SGD)" if any(label == "powersgd" for label, _ in entries) else "")
-    figure.suptitle(
-        f"dark: trained (train accuracy {SUCCESS:.0%} within 25 epochs); light: not; hatched: not run", fontsize=8
-    )
+    if any(entry == "powersgd" for entry, _ in rows):
+        style.listed(panels)[0].set_ylabel("γ   (1 is SGD)" if ("powersgd", 1.0) in rows else "γ")
+    rule = f"train accuracy {shared['stop.success']:.0%} within {shared['epochs']} epochs"
+    title = f"dark: trained ({rule}); light: not; hatched: not run"
+    figure.suptitle(textwrap.fill(title, int(15 * figure.get_figwidth())), fontsize=8)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     style.stamp(figure, provenance)
     return figure
 
 
-def summary(cells: list[dict]) -> str:
+def summary(cells: pd.DataFrame) -> str:
     """For each depth: how many settings of each optimizer trained, and which. PowerSGD with gamma 1 is SGD."""
+    cells = cells.assign(group=[group(cell) for cell in cells.itertuples()])
     lines = []
-    for depth in sorted({cell["depth"] for cell in cells}):
-        groups: dict[str, list[dict]] = {"SGD (γ 1)": [], "PowerSGD (γ < 1)": []}
-        for cell in select(cells, depth=depth):
-            name = ("SGD (γ 1)" if cell["gamma"] == 1 else "PowerSGD (γ < 1)") if cell["label"] == "powersgd" else ""
-            groups.setdefault(name or cell["label"], []).append(cell)
-        for name, chosen in groups.items():
-            if not chosen:
-                continue
-            settings = dict.fromkeys((cell["lr"], cell["gamma"]) for cell in chosen)
-            shares = {s: share(chosen, lr=s[0], gamma=s[1]) for s in settings}
+    for depth, layer in cells.groupby("depth"):
+        for name in sorted(layer["group"].unique(), key=lambda name: not name.startswith("SGD (")):
+            chosen = layer[layer["group"] == name]
+            found = chosen.groupby("setting", sort=False).agg(
+                lr=("initial_lr", "first"), gamma=("gamma", "first"), share=("succeeded", "mean")
+            )
             trained = [
-                f"lr {lr:g}" + ("" if g is None else f" γ {g:g}") + ("" if part == 1 else f" ({part:.2f} of seeds)")
-                for (lr, g), part in shares.items() if part
+                f"lr {one.lr:g}" + ("" if np.isnan(one.gamma) else f" γ {one.gamma:g}")
+                + ("" if one.share == 1 else f" ({one.share:.2f} of seeds)")
+                for one in found[found["share"] > 0].itertuples()
             ]  # fmt: skip
-            ends = {end: sum(cell["ended"] == end for cell in chosen) for end in ("dead", "diverged", "all epochs")}
-            lines.append([
-                str(depth), name, f"{sum(part == 1 for part in shares.values())} of {len(shares)}",
-                "; ".join(trained), *(str(count) for count in ends.values()),
-            ])  # fmt: skip
+            ends = [str((chosen["ended"] == end).sum()) for end in ("dead", "diverged", "all epochs")]
+            lines.append(
+                [str(depth), name, f"{(found['share'] == 1).sum()} of {len(found)}", "; ".join(trained), *ends]
+            )
     header = ["layers", "optimizer", "settings that trained (every seed)", "which trained", "runs dead", "diverged",
               "neither after all epochs"]  # fmt: skip
     return markdown(header, lines)
 
 
-if __name__ == "__main__":
-    command(main)
+def group(cell) -> str:
+    if cell.label != "powersgd":
+        return cell.entry
+    return ("SGD (γ 1)" if cell.gamma == 1 else "PowerSGD (γ < 1)") + cell.entry.removeprefix(cell.label)
+
+
+def figure(stem: str, experiment: str, title: str, caption: str) -> Figure:
+    return Figure(caption, functools.partial(make, stem, title), experiment)
+
+
+FIGURES = {
+    "fig4": figure("figure4", "fig4", "Figure 4", __doc__.splitlines()[0]),
+    "fig4_controls": figure(
+        "figure4_controls", "fig4_controls", "Figure 4's question to SGD with longer steps",
+        "Figure 4 for SGD with longer steps along the gradient: is it the power, or only a larger step? The same rule.",
+    ),
+    "fig4_tensorwise": figure(
+        "figure4_tensorwise", "fig4_tensorwise", "Figure 4's question to the length of each tensor's step",
+        "Figure 4 for steps of PowerSGD's length for each parameter tensor: is it the direction, or the lengths?",
+    ),
+    "fig4_small_lr": figure(
+        "figure4_small_lr", "fig4_small_lr", "15 layers at small learning rates",
+        "Figure 4's open question: do 15 layers train at a much smaller learning rate? The same rule.",
+    ),
+    "fig4_sgd": figure(
+        "figure4_sgd", "fig4_sgd", "How deep plain SGD trains",
+        "Figure 4 for plain SGD from 8 layers on: what do the inputs' scale and the initialisation change?",
+    ),
+    "fig4_sgd_batch32": figure(
+        "figure4_sgd_batch32", "fig4_sgd_batch32", "Plain SGD with batches of 32",
+        "Figure 4 for plain SGD with batches of 32, which is four times the steps.",
+    ),
+    "fig4_sgd_long": figure(
+        "figure4_sgd_long", "fig4_sgd_long", "Plain SGD for 100 epochs",
+        "Figure 4 for plain SGD over 100 epochs: a plateau or a failure?",
+    ),
+    "fig4_normalised": figure(
+        "figure4_normalised", "fig4_normalised", "Figure 4 with normalised inputs",
+        "Figure 4 for PowerSGD with normalised inputs: do 15 layers train under that reading of the paper's setup?",
+    ),
+}  # fmt: skip

@@ -1,46 +1,39 @@
 """Beside figure 4: how much PowerSGD amplifies each layer's gradient, over the first epoch, by depth and gamma.
 
-    python -m figures.fig4_layers [--tier paper] [--results results] [--redraw]
-
 The ratio of the 2-norms of sigma(g) and g of each layer's weights, averaged over the steps of the epoch.
 """
 
-from statistics import mean
+import pandas as pd
 
 from analysis import style
-from analysis.records import collect_rows, command, options, select
+from analysis.records import only
 from analysis.tables import markdown
 
-
-def main() -> None:
-    arguments = options(__doc__, "paper").parse_args()
-    base = arguments.results / arguments.tier / "figure4_layers"
-    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig4_layers", arguments.redraw)
-    print("pictures", *style.save(draw(rows, provenance), base))
-    base.with_suffix(".md").write_text(f"# Amplification by layer, tier {arguments.tier}\n\n{table(rows)}")
-    print(f"table    {base.with_suffix('.md')}")
+from .recipe import Figure
 
 
-def amplification(rows: list[dict], layer: int) -> float | None:
-    """Mean over the runs; None where the layer's gradient was 0 in every step of all of them."""
-    values = [row[f"amplification_{layer}"] for row in rows if row["epoch"] == 1]
-    values = [value for value in values if value is not None]
-    return mean(values) if values else None
+def make(epochs: pd.DataFrame, provenance: dict) -> dict:
+    first = epochs[epochs["epoch"] == 1]
+    text = f"# Amplification by layer, tier {provenance['tier']}\n\n{table(first)}"
+    return {"figure4_layers": draw(first, provenance), "figure4_layers.md": text}
 
 
-def draw(rows: list[dict], provenance: dict):
+def amplification(rows: pd.DataFrame, layer: int) -> float:
+    """Mean over the runs; NaN where the layer's gradient was 0 in every step of all of them."""
+    return rows[f"amplification_{layer}"].mean()
+
+
+def draw(rows: pd.DataFrame, provenance: dict):
     lrs, gammas, depths = provenance["axes"].values()
     figure, panels = style.plt.subplots(len(lrs), len(gammas), figsize=(2.7 * len(gammas), 2.5 * len(lrs) + 0.5),
                                         sharex=True, sharey=True, squeeze=False)  # fmt: skip
     for line, lr in zip(panels, lrs[::-1], strict=True):
         for axes, gamma in zip(line, gammas, strict=True):
             for index, depth in enumerate(depths):
-                chosen = select(rows, initial_lr=lr, gamma=gamma, depth=depth)
-                points = {layer: amplification(chosen, layer) for layer in range(1, depth + 1)} if chosen else {}
-                points = {layer: value for layer, value in points.items() if value is not None}
+                chosen = only(rows, initial_lr=lr, gamma=gamma, depth=depth)
+                points = pd.Series({layer: amplification(chosen, layer) for layer in range(1, depth + 1)}).dropna()
                 colour, dash = style.nth(index)
-                axes.plot(list(points), list(points.values()), dash, color=colour, marker=".", markersize=4,
-                          label=f"{depth} layers")  # fmt: skip
+                axes.plot(points.index, points, dash, color=colour, marker=".", markersize=4, label=f"{depth} layers")
             axes.set(yscale="log", title=f"γ {gamma:g}, lr {lr:g}")
     for axes in panels[-1]:
         axes.set_xlabel("layer")
@@ -52,19 +45,18 @@ def draw(rows: list[dict], provenance: dict):
     return figure
 
 
-def table(rows: list[dict]) -> str:
+def table(rows: pd.DataFrame) -> str:
     """First, middle and last layer of each setting, and the train accuracy of that first epoch."""
     lines = []
-    settings = dict.fromkeys((row["initial_lr"], row["gamma"], row["depth"]) for row in rows)
-    for lr, gamma, depth in sorted(settings, key=lambda s: (-s[0], s[1], s[2])):
-        chosen = select(rows, initial_lr=lr, gamma=gamma, depth=depth)
+    ordered = rows.sort_values(["initial_lr", "gamma", "depth"], ascending=[False, True, True], kind="stable")
+    for _, chosen in ordered.groupby("setting", sort=False):
+        first, depth = chosen.iloc[0], chosen["depth"].iloc[0]
         values = [amplification(chosen, layer) for layer in (1, depth // 2, depth)]
-        cells = ["all zero" if value is None else f"{value:.3g}" for value in values]
-        accuracies = " ".join(f"{row['train_acc']:.3f}" for row in chosen if row["epoch"] == 1)
-        lines.append([f"{lr:g}", f"{gamma:g}", str(depth), *cells, accuracies])
+        cells = ["all zero" if pd.isna(value) else f"{value:.3g}" for value in values]
+        accuracies = " ".join(f"{value:.3f}" for value in chosen["train_acc"])
+        lines.append([f"{first['initial_lr']:g}", f"{first['gamma']:g}", str(depth), *cells, accuracies])
     header = ["lr", "gamma", "depth", "layer 1", "middle layer", "last layer", "train accuracy of each seed, epoch 1"]
     return markdown(header, lines)
 
 
-if __name__ == "__main__":
-    command(main)
+FIGURES = {"fig4_layers": Figure(__doc__.splitlines()[0], make, "fig4_layers")}

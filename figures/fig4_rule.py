@@ -1,54 +1,46 @@
-"""Was figure 4's rule right to end runs early? Its ten dead and ten trained cells over all their epochs.
+"""Was figure 4's rule right to end runs early? Its ten dead and ten trained cells over all their epochs."""
 
-python -m figures.fig4_rule [--tier paper] [--results results] [--redraw]
-"""
+import pandas as pd
+import yaml
 
-from analysis.records import collect_rows, command, options
+from analysis.records import EXPERIMENTS, RUN
 from analysis.tables import markdown
 
-from .fig4 import SUCCESS
+from .recipe import Figure, missing
 
 
-def main() -> None:
-    arguments = options(__doc__, "paper").parse_args()
-    path = arguments.results / arguments.tier / "figure4_rule.md"
-    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig4_rule", arguments.redraw)
-    text = table(rows)
-    missing = f"\n{len(provenance['missing'])} runs are missing.\n" if provenance["missing"] else ""
-    path.write_text(f"# Figure 4's rule, tier {arguments.tier}\n\n{text}{missing}")
-    print(text)
-    print(f"table    {path}")
+def make(epochs: pd.DataFrame, provenance: dict) -> dict:
+    success = yaml.safe_load((EXPERIMENTS / "fig4.yaml").read_text())["stop"]["success"]
+    text = f"# Figure 4's rule, tier {provenance['tier']}\n\n{table(epochs, success)}{missing(provenance)}"
+    return {"figure4_rule.md": text}
 
 
-def table(rows: list[dict]) -> str:
-    """A line a cell: when the rule would have ended it, and whether the rest of the run agrees."""
+def table(epochs: pd.DataFrame, success: float) -> str:
+    """A line a run: when the rule would have ended it, and whether the rest of the run agrees."""
     lines = []
-    for label in dict.fromkeys(row["label"] for row in rows):
-        run = sorted((row for row in rows if row["label"] == label), key=lambda row: row["epoch"])
-        first, (kind, epoch) = run[0], verdict(run)
-        after = run[epoch:]
+    for _, run in epochs.groupby(RUN, sort=False):
+        first, last, (kind, epoch) = run.iloc[0], run.iloc[-1], verdict(run, success)
+        after = run[run["epoch"] > epoch]
         if kind == "trained":
-            agrees = run[-1]["train_acc"] >= SUCCESS
+            agrees = last["train_acc"] >= success
         else:
-            agrees = all(row["train_acc"] < SUCCESS and row["grad_norm1"] == 0 for row in after)
+            agrees = ((after["train_acc"] < success) & (after["grad_norm1"] == 0)).all()
         lines.append([
             str(first["depth"]), f"{first['initial_lr']:g}", f"{first['gamma']:g}", f"{kind} in {epoch}",
-            str(len(after)), f"{max(row['train_acc'] for row in run):.4f}", f"{run[-1]['train_acc']:.4f}",
-            "yes" if agrees else "no",
+            str(len(after)), f"{run['train_acc'].max():.4f}", f"{last['train_acc']:.4f}", "yes" if agrees else "no",
         ])  # fmt: skip
     header = ["depth", "lr", "gamma", "the rule", "epochs after it", "best train accuracy", "last", "agrees at the end"]
     return markdown(header, lines)
 
 
-def verdict(run: list[dict]) -> tuple[str, int]:
+def verdict(run: pd.DataFrame, success: float) -> tuple[str, int]:
     """What the rule says of a whole run, and in which epoch: trained, dead, or neither at its end."""
-    for row in run:
-        if row["train_acc"] >= SUCCESS:
-            return "trained", row["epoch"]
-        if row["grad_norm1"] == 0:
-            return "dead", row["epoch"]
-    return "neither", run[-1]["epoch"]
+    for row in run.itertuples():
+        if row.train_acc >= success:
+            return "trained", row.epoch
+        if row.grad_norm1 == 0:
+            return "dead", row.epoch
+    return "neither", run["epoch"].iloc[-1]
 
 
-if __name__ == "__main__":
-    command(main)
+FIGURES = {"fig4_rule": Figure(__doc__, make, "fig4_rule")}

@@ -1,71 +1,62 @@
-"""Figure 5: best test accuracy on CIFAR-10 by gamma and lr, PowerSGD with SGDM's row beside it, two networks.
+"""Figure 5: best test accuracy on CIFAR-10 by gamma and lr, PowerSGD with SGDM's row beside it, two networks."""
 
-python -m figures.fig5 [--tier laptop] [--results results] [--redraw]
-"""
+import functools
 
-from statistics import mean
+import pandas as pd
 
-from analysis import style
-from analysis.records import best, collect_rows, command, options, select
-from runs.table import write as write_table
+from analysis import names, style
+from analysis.records import best
 
-NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
+from . import grid
+from .recipe import Figure
 
-
-def main(experiment: str = "fig5", doc: str = __doc__) -> None:
-    arguments = options(doc, "laptop").parse_args()
-    base = arguments.results / arguments.tier / experiment.replace("fig", "figure")
-    rows, provenance = collect_rows(arguments.results, arguments.tier, experiment, arguments.redraw)
-    found = cells(rows)
-    write_table(base.with_suffix(".csv"), found)
-    print("pictures", *style.save(draw(found, provenance), base))
-    print(f"table    {base.with_suffix('.csv')}")
+ORDER = {"sgdm": 0, "powersgd": 1}  # of the rows; others come after them
 
 
-def cells(rows: list[dict]) -> list[dict]:
-    """A row for each network, optimizer, gamma and lr: the best test accuracy, mean over the seeds."""
-    settings = dict.fromkeys((row["model"], row["optimizer"], row["gamma"], row["initial_lr"]) for row in rows)
-    found = []
-    for model, optimizer, gamma, lr in settings:
-        runs = best(select(rows, model=model, optimizer=optimizer, gamma=gamma, initial_lr=lr), "test_acc")
-        found.append({"model": model, "optimizer": optimizer, "gamma": gamma, "lr": lr, "seeds": len(runs),
-                      "best_test_acc": mean(runs), "least": min(runs), "greatest": max(runs)})  # fmt: skip
-    return found
+def make(stem: str, epochs: pd.DataFrame, provenance: dict) -> dict:
+    found = cells(epochs)
+    table = found.drop(columns="entry").rename(columns={"initial_lr": "lr"})
+    return {stem: draw(found, provenance), f"{stem}.csv": table}
 
 
-def draw(found: list[dict], provenance: dict):
-    models = [model for model in NETWORKS if select(found, model=model)]
-    lrs, entries = provenance["axes"]["initial_lr"][::-1], provenance["entries"]
-    gammas = sorted({gamma for label, gamma in entries if label.endswith("powersgd") and gamma is not None})
-    values = [cell["best_test_acc"] for cell in found]
-    others = list(dict.fromkeys((cell["optimizer"], cell["gamma"]) for cell in found
-                                if cell["optimizer"] not in ("powersgd", "sgdm")))  # fmt: skip
-    lines = [("sgdm", None)] if any(label.endswith("sgdm") for label, _ in entries) else []
-    lines += [("powersgd", gamma) for gamma in gammas] + others
-    size = (3.6 * len(models) + 1, 1.4 + 0.28 * max(len(lines), 8))
+def cells(epochs: pd.DataFrame) -> pd.DataFrame:
+    """A row a setting: the best test accuracy of its runs, mean over the seeds."""
+    runs = best(epochs, "test_acc")
+    further = [entry.removeprefix(label) for entry, label in zip(runs["entry"], runs["label"], strict=True)]
+    runs = runs.assign(entry=runs["entry"].map(own), optimizer=runs["optimizer"] + further)
+    settings = runs.groupby(["model", "entry", "optimizer", "gamma", "initial_lr", "setting"], sort=False, dropna=False)
+    found = settings["test_acc"].agg(seeds="size", best_test_acc="mean", least="min", greatest="max")
+    return found.reset_index().drop(columns="setting")
+
+
+def own(entry: str) -> str:
+    """A grid entry's name without that of its network."""
+    network, _, rest = entry.partition("-")
+    return rest if network in names.NETWORKS else entry
+
+
+def draw(found: pd.DataFrame, provenance: dict):
+    models = [model for model in names.NETWORKS if (found["model"] == model).any()]
+    lrs = provenance["axes"]["initial_lr"][::-1]
+    values = found["best_test_acc"]
+    rows = list(dict.fromkeys((own(entry), gamma) for entry, gamma in provenance["entries"]))
+    rows.sort(key=lambda row: ORDER.get(row[0].partition(",")[0], 2))
+    size = (3.6 * len(models) + 1, 1.4 + 0.28 * max(len(rows), 8))
     figure, panels = style.plt.subplots(1, len(models), figsize=size, sharey=True)
     for axes, model in zip(style.listed(panels), models, strict=True):
-        grid = [[value(found, model=model, optimizer=name, gamma=gamma, lr=lr) for lr in lrs] for name, gamma in lines]
-        style.heatmap(axes, grid, min(values), max(values), lambda accuracy: f"{accuracy:.1%}")
-        axes.set_xticklabels([f"{lr:g}" for lr in lrs])
-        axes.set_yticklabels([named(*line) for line in lines])
-        axes.set(title=NETWORKS[model] + style.reduced(provenance), xlabel="learning rate")
+        data = grid.values(found[found["model"] == model], "best_test_acc", rows, lrs)
+        grid.panel(axes, data, rows, lrs, values.min(), values.max(), "{:.1%}".format, grid.short_name)
+        axes.set(title=names.NETWORKS[model] + style.reduced(provenance), xlabel="learning rate")
     figure.suptitle("best test accuracy on CIFAR-10, mean over seeds (γ 1 is SGD)", fontsize=8)
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     style.stamp(figure, provenance)
     return figure
 
 
-def named(optimizer: str, gamma: float | None) -> str:
-    if optimizer == "powersgd":
-        return f"γ {gamma:g}"
-    return "SGDM" if optimizer == "sgdm" else style.row_name(optimizer, gamma)
-
-
-def value(found: list[dict], **where) -> float | None:
-    chosen = select(found, **where)
-    return chosen[0]["best_test_acc"] if chosen else None
-
-
-if __name__ == "__main__":
-    command(main)
+FIGURES = {
+    "fig5": Figure(__doc__, functools.partial(make, "figure5"), "fig5", "laptop"),
+    "fig5_controls": Figure(
+        "Figure 5 for SGD with longer steps along the gradient: is it the power, or only a larger step?",
+        functools.partial(make, "figure5_controls"), "fig5_controls", "laptop",
+    ),
+}  # fmt: skip

@@ -1,90 +1,82 @@
-"""Figure 6: train loss of ResNet-50 on CIFAR-10 by gamma, curves at each lr and a heatmap of the best.
-
-python -m figures.fig6 [--tier laptop] [--results results] [--redraw]
-"""
+"""Figure 6: train loss of ResNet-50 on CIFAR-10 by gamma, curves at each lr and a heatmap of the best."""
 
 import math
-from statistics import mean
 
 import numpy as np
+import pandas as pd
 
-from analysis import style
-from analysis.records import best, by_seed, collect_rows, command, options, select
-from runs.table import write as write_table
+from analysis import names, style
+from analysis.records import best, curves, only
+
+from . import grid
+from .fig5 import own
+from .recipe import Figure
 
 GUESSING = math.log(10)  # the loss of equal probabilities for ten classes
 
 
-def main() -> None:
-    arguments = options(__doc__, "laptop").parse_args()
-    base = arguments.results / arguments.tier / "figure6"
-    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig6", arguments.redraw)
-    found = cells(rows)
-    write_table(base.with_suffix(".csv"), found)
-    print("pictures", *style.save(draw(rows, found, provenance), base))
-    print(f"table    {base.with_suffix('.csv')}")
+def make(epochs: pd.DataFrame, provenance: dict) -> dict:
+    found = cells(epochs)
+    table = found.drop(columns="entry").rename(columns={"initial_lr": "lr"})
+    return {"figure6": draw(epochs, found, provenance), "figure6.csv": table}
 
 
-def cells(rows: list[dict]) -> list[dict]:
-    """A row for each optimizer, lr and gamma: the lowest train loss (running, of an epoch), mean over the seeds."""
-    settings = {(row["optimizer"], row["initial_lr"], row["gamma"]) for row in rows}
-    found = []
-    for optimizer, lr, gamma in sorted(settings, key=lambda s: (s[0] != "powersgd", s[0], -s[1], s[2] or 0)):
-        runs = best(select(rows, optimizer=optimizer, initial_lr=lr, gamma=gamma), "train_loss", lowest)
-        found.append({"optimizer": optimizer, "lr": lr, "gamma": gamma, "seeds": len(runs),
-                      "best_train_loss": mean(runs)})  # fmt: skip
-    return found
+def cells(epochs: pd.DataFrame) -> pd.DataFrame:
+    """A row a setting: the lowest train loss (running, of an epoch) of its runs, mean over the seeds."""
+    runs = best(epochs, "train_loss", lowest)
+    further = [entry.removeprefix(label) for entry, label in zip(runs["entry"], runs["label"], strict=True)]
+    runs = runs.assign(optimizer=runs["optimizer"] + further)
+    settings = runs.groupby(["entry", "optimizer", "initial_lr", "gamma", "setting"], sort=False, dropna=False)
+    found = settings["train_loss"].agg(seeds="size", best_train_loss="mean").reset_index().drop(columns="setting")
+    keys = {"other": found["optimizer"] != "powersgd", "optimizer": found["optimizer"], "lr": -found["initial_lr"],
+            "gamma": found["gamma"].fillna(0)}  # fmt: skip
+    return found.loc[pd.DataFrame(keys).sort_values([*keys], kind="stable").index]
 
 
-def lowest(losses: list[float]) -> float:
+def lowest(losses: pd.Series) -> float:
     """At most the loss of guessing: what did not learn, or diverged in its first epoch, is all alike."""
-    return min([loss for loss in losses if math.isfinite(loss)] + [GUESSING])
+    return min([*losses[np.isfinite(losses)], GUESSING])
 
 
-def draw(rows: list[dict], found: list[dict], provenance: dict):
-    lrs, entries = provenance["axes"]["initial_lr"][::-1], provenance["entries"]
+def draw(epochs: pd.DataFrame, found: pd.DataFrame, provenance: dict):
+    lrs, rows = provenance["axes"]["initial_lr"][::-1], provenance["entries"]
     columns = min(len(lrs) + 1, 5)
     lines = -(-(len(lrs) + 1) // columns)
     figure, panels = style.plt.subplots(lines, columns, figsize=(2.7 * columns, 0.6 + 3.5 * lines))
-    *curves, heat = style.listed(panels)[: len(lrs) + 1]
+    *axes_of, heat = style.listed(panels)[: len(lrs) + 1]
     for axes in style.listed(panels)[len(lrs) + 1 :]:
         axes.set_axis_off()
-    colours = style.plt.get_cmap("viridis")(np.linspace(0, 0.92, len(entries)))
-    for axes, lr in zip(curves, lrs, strict=True):
-        for (label, gamma), colour in zip(entries, colours, strict=True):
-            chosen = select(rows, label=label, initial_lr=lr, gamma=gamma)
-            if chosen:
-                style.curves(axes, list(by_seed(chosen, "train_loss").values()), named(label, gamma), colour,
-                             "-" if "powersgd" in label else "--")  # fmt: skip
+    colours = style.plt.get_cmap("viridis")(np.linspace(0, 0.92, len(rows)))
+    for axes, lr in zip(axes_of, lrs, strict=True):
+        for (entry, gamma), colour in zip(rows, colours, strict=True):
+            chosen = only(epochs, entry=entry, initial_lr=lr, gamma=gamma)
+            if not chosen.empty:
+                dash = "-" if "powersgd" in entry else "--"
+                style.curves(axes, curves(chosen, "train_loss"), named(entry, gamma), colour, dash)
         axes.set(title=f"lr {lr:g}", xlabel="epoch")
-        if axes is not curves[0]:
-            axes.sharey(curves[0])
-    curves[0].set_yscale("log")
-    curves[0].set_ylim(top=min(curves[0].get_ylim()[1], 2 * GUESSING))  # a first epoch may lie far above
-    style.log_axis(curves[0].yaxis)
+        if axes is not axes_of[0]:
+            axes.sharey(axes_of[0])
+    axes_of[0].set_yscale("log")
+    axes_of[0].set_ylim(top=min(axes_of[0].get_ylim()[1], 2 * GUESSING))  # a first epoch may lie far above
+    style.log_axis(axes_of[0].yaxis)
     for axes in style.listed(panels)[::columns]:
         axes.set_ylabel("train loss (running)")
-    shown = {label: line for axes in curves for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    order = [named(*entry) for entry in entries if named(*entry) in shown]
+    shown = {label: line for axes in axes_of for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    order = [named(*row) for row in rows if named(*row) in shown]
     figure.legend([shown[label] for label in order], order, loc="lower center", ncols=9, fontsize=7,
                   bbox_to_anchor=(0.5, 0.03))  # fmt: skip
-    losses = {(c["optimizer"], c["lr"], c["gamma"]): c["best_train_loss"] for c in found}  # dark is low
-    optimizers = {row["label"]: row["optimizer"] for row in rows}
-    cells = [[losses.get((optimizers.get(label), lr, gamma)) for lr in lrs] for label, gamma in entries]
-    grid = [[None if loss is None else -loss for loss in line] for line in cells]
-    style.heatmap(heat, grid, -GUESSING, -min(losses.values()), lambda loss: f"{-loss:.2f}")
-    heat.set_xticklabels([f"{lr:g}" for lr in lrs], rotation=45 if len(lrs) > 5 else 0)
-    heat.set_yticklabels([named(*entry) for entry in entries])
+    data = -grid.values(found, "best_train_loss", rows, lrs)  # dark is low
+    grid.panel(heat, data, rows, lrs, -GUESSING, np.nanmax(data), lambda loss: f"{-loss:.2f}", named)
     heat.set(title="best train loss", xlabel="learning rate")
-    figure.suptitle("ResNet-50 on CIFAR-10" + style.reduced(provenance), fontsize=9)
+    task = names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
+    figure.suptitle(task + style.reduced(provenance), fontsize=9)
     figure.tight_layout(rect=(0, 0.12 / lines, 1, 1))
     style.stamp(figure, provenance)
     return figure
 
 
-def named(label: str, gamma: float | None) -> str:
-    return f"γ {gamma:g}" if label.endswith("powersgd") else style.row_name(label, gamma)
+def named(entry: str, gamma: float | None) -> str:
+    return grid.short_name(own(entry), gamma)
 
 
-if __name__ == "__main__":
-    command(main)
+FIGURES = {"fig6": Figure(__doc__, make, "fig6", "laptop")}

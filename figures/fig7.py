@@ -1,65 +1,60 @@
 """Figure 7: train loss and test accuracy with and without warm restarts, ResNet-50 on CIFAR-10.
 
-    python -m figures.fig7 [--tier laptop] [--results results] [--redraw]
-
 Restarts leave a 160-epoch run ten epochs into a hot cycle, so best and last epoch are both in the table.
 """
 
-from analysis import style
-from analysis.records import NoRecords, best, by_seed, collect_rows, command, options
-from analysis.statistics import t_interval
+import pandas as pd
+
+from analysis import names, style
+from analysis.paper import reference
+from analysis.records import best, curves, last
 from analysis.tables import interval, markdown
 
-PAPER_LINES = ((0.9412, "paper, PowerSGD: 94.12 %"), (0.9464, "paper, PowerSGDR: 94.64 %"))
-NAMES = {"sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSGD", "powersgdr": "PowerSGDR"}
+from .recipe import Figure, reported
+
+LABELS = {("powersgd", "step"): "powersgd", ("powersgd", "warm_restarts"): "powersgdr"}  # of what the paper states
 
 
-def main() -> None:
-    arguments = options(__doc__, "laptop").parse_args()
-    base = arguments.results / arguments.tier / "figure7"
-    rows, provenance = collect_rows(arguments.results, arguments.tier, "fig7", arguments.redraw)
-    rows = [row for row in rows if row["stage"] == "report"]
-    if not rows:
-        raise NoRecords(f"nothing has been chosen yet; run: python sweep.py experiment=fig7 tier={arguments.tier}")
-    print("pictures", *style.save(draw(rows, provenance), base))
-    base.with_suffix(".md").write_text(f"# Figure 7, tier {arguments.tier}\n\n{table(rows)}")
-    print(f"table    {base.with_suffix('.md')}")
+def make(epochs: pd.DataFrame, provenance: dict) -> dict:
+    epochs = reported(epochs, provenance)
+    text = f"# Figure 7, tier {provenance['tier']}\n\n{table(epochs)}"
+    return {"figure7": draw(epochs, provenance), "figure7.md": text}
 
 
-def draw(rows: list[dict], provenance: dict):
+def draw(epochs: pd.DataFrame, provenance: dict):
     figure, (loss, accuracy) = style.plt.subplots(1, 2, figsize=(9, 3.9))
-    for index, label in enumerate(dict.fromkeys(row["label"] for row in rows)):
-        chosen, name = [row for row in rows if row["label"] == label], NAMES.get(label, label)
-        top = t_interval(best(chosen, "test_acc"))[0]
-        style.curves(loss, list(by_seed(chosen, "train_loss").values()), name, *style.nth(index))
-        style.curves(accuracy, list(by_seed(chosen, "test_acc").values()), f"{name}, best {top:.2%}", *style.nth(index))
-    if provenance["tier"] == "paper":
-        for value, text in PAPER_LINES:
-            style.paper_line(accuracy, value, text)
+    for index, (entry, chosen) in enumerate(epochs.groupby("entry", sort=False)):
+        name, top = names.optimizer(entry), best(chosen, "test_acc")["test_acc"].mean()
+        style.curves(loss, curves(chosen, "train_loss"), name, *style.nth(index))
+        style.curves(accuracy, curves(chosen, "test_acc"), f"{name}, best {top:.2%}", *style.nth(index))
+    if provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
+        for stated in reference()["figure7"]:
+            name, value = names.optimizer(LABELS[stated["optimizer"], stated["schedule"]]), stated["best_test_acc"]
+            style.paper_line(accuracy, value, f"paper, {name}: {100 * value:.2f} %")
     loss.set(xlabel="epoch", ylabel="train loss (running)", title="train loss")
     style.log_axis(loss.yaxis)
     accuracy.set(xlabel="epoch", ylabel="test accuracy", title="test accuracy")
     loss.legend()
     accuracy.legend()
-    figure.suptitle("ResNet-50 on CIFAR-10" + style.reduced(provenance), fontsize=9)
+    task = names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
+    figure.suptitle(task + style.reduced(provenance), fontsize=9)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     style.stamp(figure, provenance)
     return figure
 
 
-def table(rows: list[dict]) -> str:
+def table(epochs: pd.DataFrame) -> str:
     lines = []
-    for label in dict.fromkeys(row["label"] for row in rows):
-        chosen = [row for row in rows if row["label"] == label]
-        gamma = chosen[0]["gamma"]
-        columns = (best(chosen, "train_loss", min), best(chosen, "train_loss", lambda run: run[-1]),
-                   best(chosen, "test_acc"), best(chosen, "test_acc", lambda run: run[-1]))  # fmt: skip
-        lines.append([NAMES.get(label, label), f"{chosen[0]['initial_lr']:g}", "" if gamma is None else f"{gamma:g}",
-                      str(len(columns[0])), *map(interval, columns)])  # fmt: skip
+    for entry, chosen in epochs.groupby("entry", sort=False):
+        first = chosen.iloc[0]
+        gamma = "" if pd.isna(first["gamma"]) else f"{first['gamma']:g}"
+        columns = (best(chosen, "train_loss", "min")["train_loss"], last(chosen)["train_loss"],
+                   best(chosen, "test_acc")["test_acc"], last(chosen)["test_acc"])  # fmt: skip
+        lines.append([names.optimizer(entry), f"{first['initial_lr']:g}", gamma, str(len(columns[0])),
+                      *map(interval, columns)])  # fmt: skip
     header = ["", "lr", "gamma", "seeds", "lowest train loss", "last train loss", "best test accuracy",
               "last test accuracy"]  # fmt: skip
     return markdown(header, lines)
 
 
-if __name__ == "__main__":
-    command(main)
+FIGURES = {"fig7": Figure(__doc__.splitlines()[0], make, "fig7", "laptop")}

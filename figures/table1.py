@@ -1,7 +1,5 @@
 """Table 1: the direction of each method, checked by a step of the optimizer that the suite uses for it.
 
-    python -m figures.table1
-
 The check takes two steps with known gradients and compares the second displacement with the formula: the second,
 because only there sums and averages over the past show.
 """
@@ -10,8 +8,10 @@ import sys
 
 import torch
 
-from analysis.tables import write
+from analysis.tables import both
 from optimizers import PowerSGD, powerball
+
+from .recipe import Figure
 
 LR, BETA, GAMMA = 0.1, 0.9, 0.4
 ALPHA, BETA1, BETA2, EPS = 0.99, 0.9, 0.999, 1e-8  # torch's defaults for RMSprop and Adam
@@ -63,11 +63,11 @@ Adam's averages are corrected for their bias, and RMSProp and Adam add ε = 1e-8
 """
 
 
-def main() -> None:
+def make() -> dict:
     rows, worst = [], 0.0
-    for method, direction, make, expected in ROWS:
+    for method, direction, optimizer_of, expected in ROWS:
         x = torch.nn.Parameter(torch.ones(4, dtype=torch.float64))
-        optimizer = make([x])
+        optimizer = optimizer_of([x])
         for gradient in (G1, G2):
             before = x.detach().clone()
             x.grad = gradient.clone()
@@ -79,10 +79,9 @@ def main() -> None:
         kind = type(optimizer)
         rows.append([method, direction, f"{kind.__module__.split('.')[0]} {kind.__name__}", f"{error:.1e}"])
     header = ["method", "direction", "optimizer", "difference"]
-    write("table1", "Table 1: first-order stochastic optimization methods", header, rows, NOTES)
     if worst > 1e-6:
         sys.exit("error: an optimizer does not take the step that Table 1 states")
+    return both("table1", "Table 1: first-order stochastic optimization methods", header, rows, NOTES)
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {"table1": Figure(__doc__.splitlines()[0], make)}

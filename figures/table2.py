@@ -1,31 +1,25 @@
-"""Table 2: models and data sets of the experiments, from configs/, with the sizes of the networks built from them.
-
-python -m figures.table2
-"""
+"""Table 2: models and data sets of the experiments, from configs/, with the sizes of the networks built from them."""
 
 import yaml
 
-from analysis.tables import ROOT, write
+from analysis.names import PANELS
+from analysis.records import EXPERIMENTS
+from analysis.tables import both
 from models.size import size
 
-KINDS = {
-    "fig1ab": "convergence and generalization",
-    "fig1cd": "convergence and generalization",
-    "fig1ef": "convergence and generalization",
-    "fig1gh": "convergence and generalization",
-    "fig1ij": "convergence and generalization",
-    "fig2": "Powerball feature",
-}
+from .recipe import Figure
+
+KINDS = {experiment: "convergence and generalization" for experiment in PANELS} | {"fig2": "Powerball feature"}
 NOTES = """
 Parameters and multiply-adds (of one image) are counted on the networks that `models/` builds at the paper tier.
 """
 
 
-def load(*path: str) -> dict:
-    return yaml.safe_load(ROOT.joinpath("configs", *path).with_suffix(".yaml").read_text())
+def load(group: str, option: str) -> dict:
+    return yaml.safe_load((EXPERIMENTS.parent / group / f"{option}.yaml").read_text())
 
 
-def main() -> None:
+def make() -> dict:
     rows = []
     for experiment, kind in KINDS.items():
         config = load("experiment", experiment)
@@ -37,8 +31,7 @@ def main() -> None:
             str(config["epochs"]), str(config["batch_size"]), f"`experiment={experiment}`",
         ])  # fmt: skip
     header = ["experiments", "data set", "architecture", "parameters", "multiply-adds", "epochs", "batch", "config"]
-    write("table2", "Table 2: models and datasets", header, rows, NOTES)
+    return both("table2", "Table 2: models and datasets", header, rows, NOTES)
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {"table2": Figure(__doc__.splitlines()[0], make)}

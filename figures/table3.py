@@ -1,21 +1,19 @@
-"""Table 3: the networks of the vanishing-gradient experiments, read off the networks that the suite builds.
-
-python -m figures.table3
-"""
+"""Table 3: the networks of the vanishing-gradient experiments, read off the networks that the suite builds."""
 
 from itertools import groupby
 
 import torch
 
-from analysis.tables import write
+from analysis.paper import reference
+from analysis.tables import both
 from models import MODELS
 
-DEPTHS = (12, 13, 14, 15)
+from .recipe import Figure
 
 
-def main() -> None:
+def make() -> dict:
     rows = []
-    for depth in DEPTHS:
+    for depth in reference()["figure4"]["depth"]:
         with torch.device("meta"):
             network = MODELS["mlp"](depth=depth)
         shapes = [f"{layer.in_features} -> {layer.out_features}" for layer in network.layers]
@@ -24,8 +22,7 @@ def main() -> None:
         parameters = sum(p.numel() for p in network.parameters())
         rows.append([str(depth), first, f"{hidden} (x {times})", last, f"{parameters:,}"])
     header = ["depth", "input layer", "hidden layers", "output layer", "parameters"]
-    write("table3", "Table 3: the MLPs of the vanishing gradient experiments", header, rows)
+    return both("table3", "Table 3: the MLPs of the vanishing gradient experiments", header, rows)
 
 
-if __name__ == "__main__":
-    main()
+FIGURES = {"table3": Figure(__doc__.splitlines()[0], make)}

@@ -11,18 +11,18 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import yaml
+import pandas as pd
 
-from analysis import costs
+from analysis import budget, costs, names, style
 from analysis.claims import judge as claims
 from analysis.claims.entries import less_best, reported
 from analysis.claims.parts import Absent, Sample, TooFew, by_setting, per_run
 from analysis.claims.schema import Archive, NoVerdict
-from analysis.records import NoRecords, best, collect_rows, options, read_table, select
+from analysis.paper import best_test_acc, reference
+from analysis.records import EXPERIMENTS, NoRecords, best, collect, load, only, options, read_table
 from analysis.tables import interval, markdown
 from analysis.verdicts import LEAST_SEEDS, NOT_RUN, judge
-from figures import fairness
-from figures.fig1 import NAMES, PANELS, REFERENCE, stated
+from runs.files import write_text
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -32,23 +32,17 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bot
 figure { margin: 1.5rem 0; } svg { max-width: 100%; height: auto; } .tier { color: #666; }
 .reproduced { color: #00664d; } .not-reproduced { color: #a33b00; } .mixed { color: #7a5200; }
 """
-EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / "configs" / "experiment").glob("*.yaml"))
 WARNING = {
     "smoke": "This tier shows that every step runs. No verdict here says anything about the paper's claims.",
     "laptop": "Smaller networks, 10,000 images and 15 epochs: a verdict here is about this tier, not the paper's runs. "
     "docs/laptop-notes.md asks of each whether it is an artefact.",
     "paper": "The paper's protocol, unreduced, where it was run.",
 }
-THEORY = {
-    "theory": "The four bounds: what was measured, as a share of the bound.",
-    "steps": "The proofs' step size against tuned constant ones.",
-}
 
 
 def main() -> None:
     arguments = options(__doc__, "laptop").parse_args()
     folder = arguments.results / arguments.tier
-    folder.mkdir(parents=True, exist_ok=True)
     sections = [
         ("The claims", verdict_table(arguments.results, arguments.tier)),
         ("The paper's numbers and ours", reference_table(arguments.results, arguments.tier)),
@@ -58,11 +52,11 @@ def main() -> None:
         ("Where it comes from", provenance_table(arguments.results, arguments.tier)),
         ("Not run", not_run_table(arguments.results, arguments.tier)),
     ]
-    pictures = sorted(folder.glob("*.svg")) + sorted(arguments.results.glob("*.svg"))
-    pictures += sorted((arguments.results / "theory").glob("*.svg"))
-    (folder / "report.html").write_text(page(arguments.tier, sections, pictures))
-    (folder / "REPORT.md").write_text(markdown_page(arguments.tier, sections, pictures, folder))
-    print(f"report   {folder / 'report.html'} {folder / 'REPORT.md'}")
+    pictures = [path for place in (folder, arguments.results, arguments.results / "theory")
+                for path in sorted(place.glob("*.svg"))]  # fmt: skip
+    written = [write_text(folder / "report.html", page(arguments.tier, sections, pictures)),
+               write_text(folder / "REPORT.md", markdown_page(arguments.tier, sections, pictures, folder))]  # fmt: skip
+    print("report  ", *written)
 
 
 Table = tuple[list[str], list[list[str]]]
@@ -76,56 +70,51 @@ def verdict_table(results: Path, tier: str) -> Table:
 
 def reference_table(results: Path, tier: str) -> Table:
     """Every accuracy that the paper states, beside that of the same setting, or of the chosen one, here."""
-    paper = yaml.safe_load(REFERENCE.read_text())
-    names = (*(f"fig1{pair}" for pair in PANELS), "fig2", "fig5", "fig7")
-    tables = {name: rows_of(results, tier, name) for name in names}
-    first = [
-        row for name, rows in tables.items() if name.startswith("fig1") for row in rows if row["stage"] == "report"
-    ]
+    paper = reference()
+    first = only(pd.concat([epochs_of(results, tier, name) for name in names.PANELS]), stage="report")
+    second, fifth, seventh = (epochs_of(results, tier, name) for name in ("fig2", "fig5", "fig7"))
     lines = []
     for entry in paper["figure1"]:
         where = {"dataset": entry["dataset"], "model": entry["model"], "label": entry["optimizer"]}
-        lines.append(reference_line(entry, entry["model"], entry["optimizer"], select(first, **where)))
+        lines.append(reference_line(entry, entry["model"], entry["optimizer"], only(first, **where)))
     for entry in paper["figure2"]:
         for lr in (entry["lr"], 0.01):  # which we take for what the caption's 0.1 should be
             where = {"optimizer": entry["optimizer"], "initial_lr": lr, "depth": entry["depth"]}
             name = f"{entry['optimizer']}, lr {lr:g}" + (" (paper: 0.1)" if lr != entry["lr"] else "")
             where |= {"epoch": entry["epochs"]}
             about = entry | {"dataset": "mnist"}
-            lines.append(reference_line(about, "13-layer MLP", name, select(tables["fig2"], **where), "train_acc"))
+            lines.append(reference_line(about, "13-layer MLP", name, only(second, **where), "train_acc"))
     for entry in paper["figure5"]["stated"]:
         for model in ("resnet50", "densenet121"):  # the paper does not say which
             where = {"optimizer": "powersgd", "model": model, "initial_lr": entry["lr"], "gamma": entry["gamma"]}
             name = f"{entry['optimizer']}, lr {entry['lr']:g}, γ {entry['gamma']:g}"
-            lines.append(reference_line(entry, f"{model}?", name, select(tables["fig5"], **where)))
+            lines.append(reference_line(entry, f"{model}?", name, only(fifth, **where)))
     for entry in paper["figure7"]:
         where = {"optimizer": entry["optimizer"], "schedule": entry["schedule"], "stage": "report"}
         name = f"{entry['optimizer']}, schedule {entry['schedule']}"
-        lines.append(reference_line(entry | {"dataset": "cifar10"}, "resnet50", name, select(tables["fig7"], **where)))
+        lines.append(reference_line(entry | {"dataset": "cifar10"}, "resnet50", name, only(seventh, **where)))
     return ["data set", "network", "optimizer", "section", "accuracy", "paper", f"here, tier {tier}"], lines
 
 
-def reference_line(entry: dict, network: str, name: str, rows: list[dict], column: str = "test_acc") -> list[str]:
+def reference_line(entry: dict, network: str, name: str, epochs: pd.DataFrame, column: str = "test_acc") -> list[str]:
     number = entry["train_acc" if column == "train_acc" else "best_test_acc"]
     which = f"train, after {entry['epochs']} epochs" if column == "train_acc" else "best test"
-    values = best(rows, column)
-    here = f"{interval(values)}, seeds: {len(values)}" if values else "not run"
+    here = "not run" if epochs.empty else f"{interval(best(epochs, column)[column])}, seeds: {epochs['run'].nunique()}"
     paper = "in the picture only" if number is None else f"{number:.4f}"
     return [entry["dataset"], network, name, entry["section"], which, paper, here]
 
 
 def gaps_table(results: Path, tier: str) -> Table:
     """SGDM's best test accuracy less each other's in figure 1: by the paper's numbers, and here, unpaired."""
-    paper = yaml.safe_load(REFERENCE.read_text())
-    words = {(gap["dataset"], gap["between"][1]): f" (in words: {gap['words']})" for gap in paper["gaps"]}
+    words = {(gap["dataset"], gap["between"][1]): f" (in words: {gap['words']})" for gap in reference()["gaps"]}
+    networks = dict.fromkeys((entry["dataset"], entry["model"]) for entry in reference()["figure1"])
     lines = []
-    for pair, (dataset, model) in zip(PANELS, dict.fromkeys((e["dataset"], e["model"]) for e in paper["figure1"]),
-                                      strict=True):  # fmt: skip
-        sample = chosen(Archive.load(results, tier, f"fig1{pair}"))
-        numbers = stated(dataset, model)
+    for experiment, (dataset, model) in zip(names.PANELS, networks, strict=True):
+        sample = chosen(Archive.load(results, tier, experiment))
+        numbers = best_test_acc(dataset, model)
         for label in [label for label in numbers if label != "sgdm"]:
             gap = f"{numbers['sgdm'] - numbers[label]:+.4f}{words.get((dataset, label), '')}"
-            lines.append([dataset, model, NAMES[label], gap, gap_here(sample, label)])
+            lines.append([dataset, model, names.optimizer(label), gap, gap_here(sample, label)])
     return ["data set", "network", "optimizer", "paper", f"here, tier {tier} (95 % interval)"], lines
 
 
@@ -148,12 +137,9 @@ def gap_here(sample: Sample, label: str) -> str:
     return f"{found.spelled()} ({found.variance})"
 
 
-def rows_of(results: Path, tier: str, experiment: str) -> list[dict]:
-    """The archive's rows of an experiment; none if it was not run."""
-    try:
-        return collect_rows(results, tier, experiment, redraw=True)[0]
-    except NoRecords:
-        return []
+def epochs_of(results: Path, tier: str, experiment: str) -> pd.DataFrame:
+    """The archive's epochs of an experiment; none if it was not run."""
+    return load(results / tier / "archive", experiment)[1]
 
 
 def selection_table(folder: Path) -> Table:
@@ -168,17 +154,15 @@ def selection_table(folder: Path) -> Table:
 
 def fairness_table(results: Path, tier: str) -> Table:
     """Each optimizer of figure 1 at its own number of settings and at the smallest one."""
-    lines = []
-    for experiment in (f"fig1{pair}" for pair in PANELS):
-        lines += [[experiment, *line] for line in fairness.compared(rows_of(results, tier, experiment))]
-    return ["experiment", *fairness.HEADER], lines
+    lines = [[name, *line] for name in names.PANELS for line in budget.compared(epochs_of(results, tier, name))]
+    return ["experiment", *budget.HEADER], lines
 
 
 def provenance_table(results: Path, tier: str) -> Table:
     lines = []
-    for experiment in EXPERIMENTS:
+    for experiment in sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")):
         try:
-            _, found = collect_rows(results, tier, experiment, redraw=True)
+            _, found = collect(results, tier, experiment, redraw=True)
         except NoRecords:
             continue
         commits = Counter(environment["commit"] for environment in found["environments"])
@@ -240,16 +224,8 @@ def figure_html(path: Path) -> str:
     name = path.stem
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
-    return f"<figure id='{name}'>{svg}<figcaption>{html.escape(caption(name))}</figcaption></figure>"
-
-
-def caption(name: str) -> str:
-    """Of a picture: the first line of the module that draws it."""
-    module = name.replace("figure", "fig", 1).split("-")[0]
-    module = "fig1" if module.startswith("fig1") else module  # figure1a ... figure1j
-    path = Path(__file__).parent.parent / "figures" / f"{module}.py"
-    first = path.read_text().splitlines()[0].strip('"') if path.exists() else THEORY.get(name, "")
-    return f"{name}. {first}"
+    caption = style.captions(path.parent).get(name, "")
+    return f"<figure id='{name}'>{svg}<figcaption>{html.escape(f'{name}. {caption}')}</figcaption></figure>"
 
 
 def markdown_page(tier: str, sections: list[tuple[str, Table]], pictures: list[Path], folder: Path) -> str:

@@ -58,14 +58,6 @@ def read(folder: Path, experiment: str) -> tuple[list[dict], list[dict]]:
     return runs, [row for row in epochs if row["run"]]
 
 
-def load(folder: Path, experiment: str) -> tuple[list[dict], list[dict]]:
-    """(runs, epochs) as `read`, and an epoch's row also says what its run is and of which setting."""
-    runs, epochs = read(folder, experiment)
-    kept = [key for key in COLUMNS if key not in (*ENDING, "config")]
-    about = {run["run"]: {key: run[key] for key in kept} | {"setting": setting(run["config"])} for run in runs}
-    return runs, [about[row["run"]] | row for row in epochs]
-
-
 def rows_by_run(results: Path) -> dict[str, list[dict]]:
     """The epochs of every run in the archive of a tier's results, by the run's identity."""
     found: dict[str, list[dict]] = {}

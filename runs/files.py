@@ -6,7 +6,8 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """All of `content` or nothing: a temporary file beside `path`, fsynced, renamed over it."""
+    """All of `content` or nothing: a temporary file beside `path`, fsynced, renamed over it. Makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -28,3 +29,9 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """As write_atomically; returns the path."""
+    write_atomically(path, text.encode())
+    return path

@@ -166,5 +166,4 @@ def write(path: Path, rows: list[dict]) -> None:
     for row in rows:
         values = ((write, row.get(name)) for name, write in writers.items())
         writer.writerow(["" if value is None else write(value) for write, value in values])
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text.getvalue().encode())

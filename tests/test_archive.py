@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
-from analysis.records import NoRecords, collect, load
+from analysis.records import NoRecords, collect, curves, load
 from runs import archive, table
 from runs.identity import digest, science
 from training.execute import execute
@@ -30,13 +30,13 @@ def two(tmp_path, fake_mnist):
 
 def test_what_was_exported_is_what_the_run_says(two, tmp_path):
     archive.export(plan(*two), tmp_path / "archive")
-    runs, epochs = archive.load(tmp_path / "archive", "trial")
+    runs, epochs = archive.read(tmp_path / "archive", "trial")
     assert [run["state"] for run in runs] == ["finished", archive.MISSING]
     assert runs[0]["environment"] == run_of(two[0]).status()["environment"]
     assert (runs[0]["gamma"], runs[1]["gamma"], runs[0]["depth"]) == (two[0].optimizer.gamma, None, 3)
     for row, ours in zip(run_of(two[0]).rows(), epochs, strict=True):
         assert {key: ours[key] for key in row} == pytest.approx(row, rel=1e-5)
-        assert ours["optimizer"] == "powersgd" and ours["seed"] == 0
+        assert ours["run"] == run_of(two[0]).id
 
 
 def test_runs_that_are_gone_stay_in_the_archive_and_new_ones_join(two, tmp_path):
@@ -48,7 +48,7 @@ def test_runs_that_are_gone_stay_in_the_archive_and_new_ones_join(two, tmp_path)
     assert (folder / "trial-epochs.csv").read_bytes() == before
     execute(two[1])
     archive.export(plan(*two), folder)
-    runs, epochs = archive.load(folder, "trial")
+    runs, epochs = archive.read(folder, "trial")
     assert [run["state"] for run in runs] == ["finished", "finished"] and len(epochs) == 4
     assert moved.exists()
 
@@ -56,7 +56,7 @@ def test_runs_that_are_gone_stay_in_the_archive_and_new_ones_join(two, tmp_path)
 def test_a_run_that_the_plan_no_longer_asks_for_leaves_the_archive(two, tmp_path):
     archive.export(plan(*two), tmp_path / "archive")
     archive.export(plan(two[1]), tmp_path / "archive")
-    runs, epochs = archive.load(tmp_path / "archive", "trial")
+    runs, epochs = archive.read(tmp_path / "archive", "trial")
     assert len(runs) == 1 and epochs == []
 
 
@@ -69,11 +69,13 @@ def test_figures_read_the_archive_with_and_without_the_runs(two, tmp_path):
     assert provenance["axes"]["depth"] == [3]
     run_of(two[0]).folder.rename(tmp_path / "elsewhere")
     (results / "smoke" / "plan-trial.json").unlink()
+    assert rows["optimizer"].unique().tolist() == ["powersgd"] and curves(rows, "epoch") == [[1, 2]]
     redrawn, same = collect(results, "smoke", "trial", redraw=True)
     pd.testing.assert_frame_equal(redrawn, rows)
     assert same == provenance
-    with pytest.raises(NoRecords, match="experiment=absent"):
-        collect(results, "smoke", "absent", redraw=True)
+    for redraw in (True, False):
+        with pytest.raises(NoRecords, match=r"run: python sweep\.py experiment=absent tier=smoke"):
+            collect(results, "smoke", "absent", redraw=redraw)
 
 
 def test_rows_by_run_finds_every_archived_run(two, tmp_path):

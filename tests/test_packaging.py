@@ -18,7 +18,7 @@ FLOORS = {  # what each room may import of ours; an arrow only ever points down
     "sweeps": {"training", "data", "models", "runs"},
     "theory": {"optimizers", "models", "data", "analysis", "runs"},
     "figures": {"optimizers", "models", "analysis", "runs"},
-    "report": {"figures", "analysis", "runs"},
+    "report": {"analysis", "runs"},
     "dashboards": {"report", "figures", "analysis", "training", "runs"},
 }
 

@@ -2,24 +2,34 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from analysis import style
-from analysis.records import grid_scores, rows_of_grid
+from analysis import budget, style
+from analysis.records import METRICS, NoRecords, curves, frame, rows_of_grid
 from analysis.statistics import expected_best
-from figures import fairness, fig1, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7
+from figures import fairness, fig1, fig2_caption, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7, recipe
 
 PROVENANCE = {"experiment": "fig1ab", "tier": "laptop", "seeds": [0, 1], "runs": 4, "shown": 3, "changes": [],
-              "missing": ["sgdm, lr 1, seed 0"], "environments": [{"commit": "a"}, {"commit": "b"}]}  # fmt: skip
+              "missing": ["sgdm, lr 1, seed 0"], "environments": [{"commit": "a"}, {"commit": "b"}],
+              "shared": {"stop.success": 0.9, "epochs": 25}, "results": Path("nowhere")}  # fmt: skip
 
 
-def rows(run: str, epochs: list[dict], **about) -> list[dict]:
-    common = {"stage": "report", "label": "powersgd", "optimizer": "powersgd", "model": "resnet50", "depth": 13,
-              "initial_lr": 0.1, "gamma": 0.8, "seed": 0, "run": run, "setting": run, "grad_norm1": 1.0,
-              "train_loss": 1.0, "train_acc": 0.5, "test_acc": 0.5}  # fmt: skip
-    return [common | about | {"epoch": number} | epoch for number, epoch in enumerate(epochs, start=1)]
+def run(name: str, epochs: list[dict], **about) -> pd.DataFrame:
+    """The epochs of one run, as analysis.records gives them."""
+    common = {"label": "powersgd", "stage": "report", "dataset": "cifar10", "model": "resnet50", "depth": 13,
+              "init": "torch", "optimizer": "powersgd", "initial_lr": 0.1, "gamma": 0.8, "seed": 0, "run": name,
+              "grad_norm1": 1.0, "train_loss": 1.0, "train_acc": 0.5, "test_acc": 0.5}  # fmt: skip
+    entry = about.pop("entry", about.get("label", "powersgd"))
+    found = frame([common | about | {"epoch": n} | epoch for n, epoch in enumerate(epochs, start=1)], METRICS)
+    setting = "/".join(str(found[key].iloc[0]) for key in ("stage", "model", "depth", "initial_lr", "gamma"))
+    return found.assign(entry=entry, setting=f"{entry}/{setting}")
+
+
+def table(*runs: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat(runs, ignore_index=True)
 
 
 def drawn(figure) -> str:
@@ -27,132 +37,163 @@ def drawn(figure) -> str:
     words = [text.get_text() for axes in figure.axes for text in (*axes.texts, axes.title)]
     words += [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().texts]
     words += [text.get_text() for text in figure.texts]
+    words += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     style.plt.close(figure)
     return "\n".join(words)
 
 
-def provenance(records):
-    axes = {key: sorted({row[key] for row in records if row[key] is not None}) for key in
-            ("initial_lr", "gamma", "depth")}  # fmt: skip
-    return PROVENANCE | {"axes": axes, "entries": rows_of(records)}
+def row_names(figure) -> list[str]:
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    style.plt.close(figure)
+    return names
 
 
-def rows_of(records):
-    return rows_of_grid(pd.DataFrame({"entry": [r["label"] for r in records], "gamma": [r["gamma"] for r in records]}))
+def provenance(epochs: pd.DataFrame, **changes) -> dict:
+    axes = {key: sorted(epochs[key].dropna().unique().tolist()) for key in ("initial_lr", "gamma", "depth")}
+    return PROVENANCE | {"axes": axes, "entries": rows_of_grid(epochs)} | changes
 
 
 def test_a_cell_of_figure_4_succeeds_by_its_best_epoch_and_says_how_it_ended():
-    records = [
-        *rows("a", [{"train_acc": 0.3}, {"train_acc": 0.93}]),
-        *rows("b", [{"train_acc": 0.2}, {"train_acc": 0.11, "grad_norm1": 0.0}], gamma=0.1),
-        *rows("c", [{"train_acc": 0.2, "train_loss": math.nan}], gamma=0.0),
-        *rows("d", [{"train_acc": 0.89}] * 25, gamma=1.0),
-        *rows("e", [{"train_acc": 0.91}], seed=1, gamma=1.0),
-    ]
-    cells = fig4.outcomes(records)
-    found = {cell["run"]: (cell["succeeded"], cell["ended"], cell["epochs"]) for cell in cells}
+    epochs = table(
+        run("a", [{"train_acc": 0.3}, {"train_acc": 0.93}]),
+        run("b", [{"train_acc": 0.2}, {"train_acc": 0.11, "grad_norm1": 0.0}], gamma=0.1),
+        run("c", [{"train_acc": 0.2, "train_loss": math.nan}], gamma=0.0),
+        run("d", [{"train_acc": 0.89}] * 25, gamma=1.0),
+        run("e", [{"train_acc": 0.91}, {"train_acc": 0.9}], seed=1, gamma=1.0),
+    )
+    cells = fig4.outcomes(epochs, 0.9)
+    found = {cell.run: (cell.succeeded, cell.ended, cell.epochs) for cell in cells.itertuples()}
     assert found == {
         "a": (True, "succeeded", 2),
         "b": (False, "dead", 2),
         "c": (False, "diverged", 1),
         "d": (False, "all epochs", 25),
-        "e": (True, "succeeded", 1),
+        "e": (True, "succeeded", 2),
     }
-    wanted = [
-        "label",
-        "depth",
-        "gamma",
-        "lr",
-        "seed",
-        "succeeded",
-        "ended",
-        "epochs",
-        "best_train_acc",
-        "last_train_acc",
-    ]
-    assert list(cells[0])[: len(wanted)] == wanted
-    assert fig4.share(cells, gamma=1.0) == 0.5 and fig4.share(cells, gamma=0.5) is None
+    assert list(fig4.outcomes(epochs, 0.92)["succeeded"]) == [False, False, True, False, False]
     assert "0 of 1" in fig4.summary(cells) and "(0.50 of seeds)" in fig4.summary(cells)
-    text = drawn(fig4.draw(cells, provenance(records)))
-    words = " ".join(text.split())
+    words = " ".join(drawn(fig4.draw(cells, provenance(epochs))).split())
     assert "13 layers" in words and "3 of 4 runs shown, 1 run missing (sgdm), 2 environments" in words
+    assert "train accuracy 90% within 25" in words
+    made = fig4.make("figure9", "A title", epochs, provenance(epochs) | {"experiment": "unjudged"})
+    assert list(made) == ["figure9", "figure9.csv", "figure9.md"]
+    assert list(made["figure9.csv"])[:6] == ["label", "depth", "gamma", "lr", "seed", "succeeded"]
+    assert made["figure9.md"].startswith("# A title, tier laptop\n\n![figure9](figure9.svg)\n\n| layers |")
+    assert made["figure9.md"].endswith("\n1 run is missing.\n")
+    style.plt.close(made["figure9"])
+
+
+def test_without_a_rule_that_all_runs_share_figure_4_is_refused():
+    epochs = run("a", [{}])
+    with pytest.raises(NoRecords, match=r"stop\.success"):
+        fig4.make("figure4", "Figure 4", epochs, provenance(epochs, shared={"epochs": 25}))
 
 
 def test_another_optimizer_has_its_own_rows_in_figures_4_and_5():
-    records = [
-        *rows("a", [{"train_acc": 0.95, "test_acc": 0.9}]),
-        *rows("b", [{"train_acc": 0.95, "test_acc": 0.7}], label="rescaled_sgd", optimizer="rescaled_sgd", gamma=0.4),
-        *rows(
-            "c", [{"train_acc": 0.2, "test_acc": 0.6}], label="normalised_sgd", optimizer="normalised_sgd", gamma=None
-        ),
-    ]
-    assert rows_of(records) == [("powersgd", 0.8), ("rescaled_sgd", 0.4), ("normalised_sgd", None)]
-    assert "rescaled_sgd | 1 of 1 | lr 0.1 γ 0.4 |" in fig4.summary(fig4.outcomes(records))
-    assert "normalised_sgd | 0 of 1 |" in fig4.summary(fig4.outcomes(records))
-    for figure in (fig4.draw(fig4.outcomes(records), provenance(records)),
-                   fig5.draw(fig5.cells(records), provenance(records))):  # fmt: skip
-        names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    epochs = table(
+        run("a", [{"train_acc": 0.95, "test_acc": 0.9}]),
+        run("b", [{"train_acc": 0.95, "test_acc": 0.7}], label="rescaled_sgd", optimizer="rescaled_sgd", gamma=0.4),
+        run("c", [{"train_acc": 0.2, "test_acc": 0.6}], label="normalised_sgd", optimizer="normalised_sgd", gamma=None),
+    )
+    assert rows_of_grid(epochs) == [("powersgd", 0.8), ("rescaled_sgd", 0.4), ("normalised_sgd", None)]
+    cells = fig4.outcomes(epochs, 0.9)
+    assert "rescaled_sgd | 1 of 1 | lr 0.1 γ 0.4 |" in fig4.summary(cells)
+    assert "normalised_sgd | 0 of 1 |" in fig4.summary(cells)
+    for figure in (fig4.draw(cells, provenance(epochs)), fig5.draw(fig5.cells(epochs), provenance(epochs))):
+        names = row_names(figure)
         assert names[-2:] == ["rescaled sgd 0.4", "normalised sgd"] and "SGDM" not in names
-        style.plt.close(figure)
+
+
+def test_two_settings_of_a_cell_have_a_row_each():
+    accuracies = {"weight_decay 0": (0.95, 0.9), "weight_decay 0.1": (0.2, 0.3)}
+    epochs = table(*(run(text, [{"train_acc": train, "test_acc": test}], entry=f"powersgd, {text}")
+                     for text, (train, test) in accuracies.items()))  # fmt: skip
+    cells = fig4.outcomes(epochs, 0.9)
+    assert "PowerSGD (γ < 1), weight_decay 0 | 1 of 1" in fig4.summary(cells)
+    assert "PowerSGD (γ < 1), weight_decay 0.1 | 0 of 1" in fig4.summary(cells)
+    rows = ["powersgd, weight decay 0 0.8", "powersgd, weight decay 0.1 0.8"]
+    assert row_names(fig4.draw(cells, provenance(epochs))) == rows
+    found = fig5.cells(epochs)
+    assert list(found["best_test_acc"]) == [0.9, 0.3]
+    assert list(found["optimizer"]) == ["powersgd, weight_decay 0", "powersgd, weight_decay 0.1"]
+    assert row_names(fig5.draw(found, provenance(epochs))) == rows
 
 
 def test_figure_5_shows_the_mean_of_each_runs_best_epoch():
-    records = [
-        *rows("a", [{"test_acc": 0.9}, {"test_acc": 0.8}]),
-        *rows("b", [{"test_acc": 0.7}, {"test_acc": 0.8}], seed=1),
-        *rows("c", [{"test_acc": 0.6}], label="sgdm", optimizer="sgdm", gamma=None),
-        *rows("d", [{"test_acc": 0.4}], gamma=0.2, initial_lr=1.0),
-    ]
-    cells = fig5.cells(records)
-    assert fig5.value(cells, model="resnet50", optimizer="powersgd", gamma=0.8, lr=0.1) == pytest.approx(0.85)
-    assert fig5.value(cells, model="resnet50", optimizer="sgdm", lr=0.1) == 0.6
-    text = drawn(fig5.draw(cells, provenance(records)))
-    assert {"85.0%", "60.0%", "40.0%"} <= set(text.split("\n"))
+    epochs = table(
+        run("a", [{"test_acc": 0.9}, {"test_acc": 0.8}], label="resnet50-powersgd"),
+        run("b", [{"test_acc": 0.7}, {"test_acc": 0.8}], label="resnet50-powersgd", seed=1),
+        run("c", [{"test_acc": 0.6}], label="resnet50-sgdm", optimizer="sgdm", gamma=None),
+        run("d", [{"test_acc": 0.4}], label="resnet50-powersgd", gamma=0.2, initial_lr=1.0),
+    )
+    cells = fig5.cells(epochs)
+    assert list(cells["best_test_acc"]) == pytest.approx([0.85, 0.6, 0.4]) and list(cells["seeds"]) == [2, 1, 1]
+    figure = fig5.draw(cells, provenance(epochs))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["SGDM", "γ 0.2", "γ 0.8"]
+    assert {"85.0%", "60.0%", "40.0%"} <= set(drawn(figure).split("\n"))
 
 
 def test_figure_6_takes_the_lowest_loss_and_survives_divergence():
-    records = [
-        *rows("a", [{"train_loss": 0.5}, {"train_loss": 0.2}, {"train_loss": 0.3}]),
-        *rows("b", [{"train_loss": math.nan}], gamma=0.0),
-    ]
-    cells = {(cell["lr"], cell["gamma"]): cell["best_train_loss"] for cell in fig6.cells(records)}
-    assert cells == {(0.1, 0.8): 0.2, (0.1, 0.0): math.log(10)}  # as bad as guessing, and no worse
-    assert "0.20" in drawn(fig6.draw(records, fig6.cells(records), provenance(records))).split("\n")
-    records += rows("c", [{"train_loss": 1.7}], label="normalised_sgd", optimizer="normalised_sgd", gamma=None)
-    text = drawn(fig6.draw(records, fig6.cells(records), provenance(records))).split("\n")
-    assert {"0.20", "1.70"} <= set(text)  # another optimizer in rows of its own
-    records += rows("d", [{"train_loss": 1.5}], label="adamw", optimizer="adamw", gamma=None, initial_lr=0.003)
-    figure = fig6.draw(records, fig6.cells(records), provenance(records))
-    assert "adamw" in [text.get_text() for text in figure.legends[0].get_texts()]  # and in the legend, with its own lr
-    style.plt.close(figure)
+    epochs = table(
+        run("a", [{"train_loss": 0.5}, {"train_loss": 0.2}, {"train_loss": 0.3}]),
+        run("b", [{"train_loss": math.nan}], gamma=0.0),
+    )
+    cells = fig6.cells(epochs)
+    assert list(cells["gamma"]) == [0.0, 0.8]
+    assert list(cells["best_train_loss"]) == [math.log(10), 0.2]  # as bad as guessing, and no worse
+    assert "0.20" in drawn(fig6.draw(epochs, cells, provenance(epochs))).split("\n")
+    epochs = table(
+        epochs,
+        run("c", [{"train_loss": 1.7}], label="normalised_sgd", optimizer="normalised_sgd", gamma=None),
+        run("d", [{"train_loss": 1.5}], label="adamw", optimizer="adamw", gamma=None, initial_lr=0.003),
+    )
+    text = drawn(fig6.draw(epochs, fig6.cells(epochs), provenance(epochs))).split("\n")
+    assert {"0.20", "1.70", "1.50"} <= set(text)  # another optimizer in rows of its own
+    assert "adamw" in text  # and in the legend, with its own lr
 
 
 def test_figure_1_annotates_the_mean_best_and_the_table_has_best_and_last():
-    records = [
-        *rows("a", [{"test_acc": 0.9}, {"test_acc": 0.7}]),
-        *rows("b", [{"test_acc": 0.7}, {"test_acc": 0.8}], seed=1),
-        *rows("c", [{"test_acc": 0.6}, {"test_acc": 0.5}], label="adam", optimizer="adam", gamma=None),
-    ]
-    text = drawn(fig1.draw(records, provenance(records), "b", "a network"))
+    epochs = table(
+        run("a", [{"test_acc": 0.9}, {"test_acc": 0.7}]),
+        run("b", [{"test_acc": 0.7}, {"test_acc": 0.8}], seed=1),
+        run("c", [{"test_acc": 0.6}, {"test_acc": 0.5}], label="adam", optimizer="adam", gamma=None),
+    )
+    text = drawn(fig1.draw(epochs, provenance(epochs), "test_acc", "a network"))
     assert "PowerSGD, best 85.00%" in text and "Adam, best 60.00%" in text
-    records = [row | {"dataset": "cifar10"} for row in records]
     assert "paper" not in text
-    assert "paper, SGDM: 94.75%" in drawn(fig1.draw(records, provenance(records) | {"tier": "paper"}, "b", "a network"))
-    line = next(line for line in fig1.table(records).splitlines() if line.startswith("| PowerSGD "))
+    paper = drawn(fig1.draw(epochs, provenance(epochs) | {"tier": "paper"}, "test_acc", "a network"))
+    assert "paper, SGDM: 94.75%" in paper
+    line = next(line for line in fig1.table(epochs).splitlines() if line.startswith("| PowerSGD "))
     assert "0.8500 [" in line and "0.7500 [" in line and "| 2 |" in line
 
 
+def test_figures_1_and_7_show_chosen_settings_alone():
+    with pytest.raises(NoRecords, match=r"nothing has been chosen for fig1ab yet; run: python sweep\.py"):
+        recipe.reported(run("a", [{}], stage="grid"), PROVENANCE)
+    both = table(run("a", [{}], stage="grid"), run("b", [{}]))
+    assert list(recipe.reported(both, PROVENANCE)["run"]) == ["b"]
+
+
 def test_figure_7_draws_what_is_there():
-    records = [*rows("a", [{}, {}]), *rows("b", [{}, {}], label="powersgdr")]
-    assert "PowerSGDR, best 50.00%" in drawn(fig7.draw(records, provenance(records)))
-    assert fig7.table(records).count("\n") == 4
-    records += rows("c", [{}, {}], label="adamw", optimizer="adamw", gamma=None)
-    assert "adamw" in fig7.table(records) and "adamw, best" in drawn(fig7.draw(records, provenance(records)))
+    epochs = table(run("a", [{}, {}]), run("b", [{}, {}], label="powersgdr"))
+    assert "PowerSGDR, best 50.00%" in drawn(fig7.draw(epochs, provenance(epochs)))
+    assert fig7.table(epochs).count("\n") == 4
+    epochs = table(epochs, run("c", [{}, {}], label="adamw", optimizer="adamw", gamma=None))
+    assert "adamw" in fig7.table(epochs) and "adamw, best" in drawn(fig7.draw(epochs, provenance(epochs)))
+    paper = drawn(fig7.draw(epochs, provenance(epochs) | {"tier": "paper"}))
+    assert "paper, PowerSGD: 94.12 %" in paper and "paper, PowerSGDR: 94.64 %" in paper
+
+
+def test_curves_are_in_order_of_epochs_and_seeds_and_keep_runs_of_one_seed_apart():
+    epochs = table(run("a", [{"test_acc": 0.1}, {"test_acc": 0.2}], seed=1), run("b", [{"test_acc": 0.3}]),
+                   run("c", [{"test_acc": 0.4}], seed=1))  # fmt: skip
+    assert curves(epochs.iloc[::-1], "test_acc") == [[0.3], [0.4], [0.1, 0.2]]
 
 
 def test_figure_3_is_the_power_of_the_size():
-    for row in fig3.table():
-        assert row["amplification"] == pytest.approx(row["size"] ** (row["gamma"] - 1), rel=1e-9)
+    rows = fig3.table()
+    assert len(rows) == 6 * 141
+    assert list(rows["amplification"]) == pytest.approx(list(rows["size"] ** (rows["gamma"] - 1)), rel=1e-9)
 
 
 def test_the_expected_best_is_the_mean_over_all_choices():
@@ -165,40 +206,57 @@ def test_the_expected_best_is_the_mean_over_all_choices():
 
 
 def test_fairness_compares_at_the_smallest_budget():
-    records = [row for lr, accuracy in ((1.0, 0.2), (0.1, 0.8)) for row in
-               rows(f"a{lr}", [{"test_acc": accuracy}], stage="grid", initial_lr=lr)]  # fmt: skip
-    records += rows("b", [{"test_acc": 0.7}], stage="grid", label="sgdm", optimizer="sgdm", gamma=None)
-    found = grid_scores(records)
-    assert found == {"powersgd": [0.2, 0.8], "sgdm": [0.7]}
-    records += rows("c", [{"test_acc": 0.9}], stage="refine", initial_lr=0.3)
-    assert fairness.compared(records)[0] == ["PowerSGD", "2", "0.8000", "1", "0.5000", "1"]
-    assert "SGDM" in drawn(fairness.draw(found, provenance(records)))
+    epochs = table(
+        *(run(f"a{lr}{seed}", [{"test_acc": accuracy + change}], stage="grid", initial_lr=lr, seed=seed)
+          for lr, accuracy in ((1.0, 0.2), (0.1, 0.8)) for seed, change in ((0, 0.1), (1, -0.1))),
+        run("b", [{"test_acc": 0.7}], stage="grid", label="sgdm", optimizer="sgdm", gamma=None),
+        run("d", [{"test_acc": 0.99}], label="sgdm", optimizer="sgdm", gamma=None),
+    )  # fmt: skip
+    assert {label: pytest.approx(values) for label, values in budget.scores(epochs).items()} == {
+        "powersgd": [0.2, 0.8], "sgdm": [0.7]
+    }  # fmt: skip
+    epochs = table(epochs, run("c", [{"test_acc": 0.9}], stage="refine", initial_lr=0.3))
+    assert budget.compared(epochs)[0] == ["PowerSGD", "2", "0.8000", "1", "0.5000", "1"]
+    assert budget.compared(epochs)[1][-1] == "0"
+    made = fairness.make(epochs, provenance(epochs))
+    assert "SGDM" in drawn(made["fairness-fig1ab"]) and "| PowerSGD | 2 |" in made["fairness-fig1ab.md"]
 
 
 def test_the_amplification_of_a_layer_is_the_mean_of_the_runs_that_have_it():
-    records = rows("a", [{"amplification_1": 4.0, "amplification_2": None}], depth=2)
-    records += rows("b", [{"amplification_1": 2.0, "amplification_2": None}], depth=2, seed=1)
-    assert fig4_layers.amplification(records, 1) == 3 and fig4_layers.amplification(records, 2) is None
-    assert "| 3 | 3 | all zero |" in fig4_layers.table(records)
-    assert "2 layers" in drawn_legends(fig4_layers.draw(records, provenance(records)))
-
-
-def drawn_legends(figure) -> str:
-    words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    style.plt.close(figure)
-    return "\n".join(words)
+    first = {"amplification_1": 4.0, "amplification_2": None}
+    later = {"amplification_1": 99.0, "amplification_2": 99.0}
+    epochs = table(
+        run("a", [first, later], depth=2, gamma=0.4),
+        run("b", [first | {"amplification_1": 2.0}, later], depth=2, gamma=0.4, seed=1),
+    )
+    made = fig4_layers.make(epochs, provenance(epochs))
+    assert "| 3 | 3 | all zero |" in made["figure4_layers.md"]
+    assert "2 layers" in drawn(made["figure4_layers"])
 
 
 def test_the_rule_of_figure_4_is_judged_by_the_rest_of_the_run():
-    records = [
-        *rows("a", [{"train_acc": 0.95}, {"train_acc": 0.97}], label="trained-1"),
-        *rows("b", [{"train_acc": 0.95}, {"train_acc": 0.11}], label="trained-2"),
-        *rows("c", [{"train_acc": 0.1, "grad_norm1": 0.0}] * 3, label="dead-1"),
-        *rows("d", [{"train_acc": 0.1, "grad_norm1": 0.0}, {"train_acc": 0.2}], label="dead-2"),
-        *rows("e", [{"train_acc": 0.2}] * 2, label="dead-3"),
-    ]
-    lines = [line.split(" | ") for line in fig4_rule.table(records).splitlines()[2:]]
+    epochs = table(
+        run("a", [{"train_acc": 0.95}, {"train_acc": 0.97}], label="trained-1"),
+        run("b", [{"train_acc": 0.95}, {"train_acc": 0.11}], label="trained-2"),
+        run("c", [{"train_acc": 0.1, "grad_norm1": 0.0}] * 3, label="dead-1"),
+        run("d", [{"train_acc": 0.1, "grad_norm1": 0.0}, {"train_acc": 0.2}], label="dead-2"),
+        run("e", [{"train_acc": 0.2}] * 2, label="dead-3"),
+    )
+    lines = [line.split(" | ") for line in fig4_rule.table(epochs, 0.9).splitlines()[2:]]
     assert [(line[3], line[-1].strip(" |")) for line in lines] == [
         ("trained in 1", "yes"), ("trained in 1", "no"), ("dead in 1", "yes"), ("dead in 1", "no"),
         ("neither in 2", "yes"),
     ]  # fmt: skip
+
+
+def test_what_was_tried_is_a_line_a_setting_and_the_grid_shows_the_last_epoch():
+    epochs = table(
+        run("a", [{"train_acc": 0.95}, {"train_acc": 0.9}]),
+        run("b", [{"train_acc": 0.2}, {"train_acc": 0.1, "grad_norm1": 0.0}], seed=1),
+        run("c", [{"train_acc": 0.3, "train_loss": math.inf}], gamma=0.4),
+    )
+    lines = fig2_caption.tried(epochs).splitlines()[2:]
+    assert lines[0].endswith("| 0.9500 0.2000 | alive at 2 dead in 2 |")
+    assert lines[1].endswith("| 0.3000 | diverged in 1 |") and len(lines) == 2
+    text = drawn(fig2_caption.draw(epochs, provenance(epochs))).split("\n")
+    assert {"50.00%", "30.00%"} <= set(text) and "(paper, lr 0.1 γ 0.4: 98.91%)" in text

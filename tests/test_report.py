@@ -73,6 +73,7 @@ def test_every_figure_and_every_claim_is_there(written, results):
     assert "figure2" in names and "figure3" in names and len(names) >= 4
     for name in names:
         assert f"<figure id='{name}'>" in page and f"![{name}]" in text
+        assert f"<figcaption>{name}. </figcaption>" not in page  # each says what it shows
         (link,) = re.findall(rf"!\[{name}\]\((.*?)\)", text)
         assert (written[1].parent / link).exists()
     for claim in ("theorem A.1", "PowerSGDR", "no extra memory", "tier paper", "before (", "after ("):

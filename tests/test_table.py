@@ -13,8 +13,7 @@ from runs.run import Run
 from .helpers import ROOT
 
 RESULTS = ROOT / "results"
-FILES = sorted(path for place in ("*.csv", "*/*.csv", "*/archive/*.csv") for path in RESULTS.glob(place)
-               if path.stem != "histories")  # fmt: skip
+FILES = sorted(path for place in ("*.csv", "*/*.csv", "*/archive/*.csv") for path in RESULTS.glob(place))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-2]}-{path.stem}")

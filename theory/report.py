@@ -7,7 +7,9 @@ from statistics import median
 
 from analysis import style
 from analysis.records import select
+from analysis.tables import markdown
 from runs import table
+from runs.files import write_text
 from runs.schema import ConfigError
 
 from . import draw, verdicts
@@ -17,6 +19,10 @@ from .mnist import final_loss
 
 OPERATIONAL = ("workers=", "results=", "data_dir=", "progress=", "redraw=", "hydra")
 NAMES = ("bounds", "remarks", "steps", "mnist")
+CAPTIONS = {
+    "theory": "The four bounds: what was measured, as a share of the bound.",
+    "steps": "The proofs' step size against tuned constant ones.",
+}
 
 
 def store(folder: Path, computed: dict[str, list[dict]], provenance: dict) -> tuple[dict, dict]:
@@ -27,7 +33,7 @@ def store(folder: Path, computed: dict[str, list[dict]], provenance: dict) -> tu
             table.write(path, rows)
         else:
             path.unlink(missing_ok=True)
-    (folder / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
+    write_text(folder / "provenance.json", json.dumps(provenance, indent=1) + "\n")
     return load(folder)
 
 
@@ -43,11 +49,11 @@ def load(folder: Path) -> tuple[dict, dict]:
 
 def write(folder: Path, found: dict[str, list[dict]], provenance: dict) -> list[str]:
     """Pictures, verdicts and report of the tables. Returns the lines that the program prints."""
-    pictures = style.save(draw.theorems(found["bounds"], provenance), folder / "theory")
-    pictures += style.save(draw.steps(found["steps"], found["mnist"], provenance), folder / "steps")
+    pictures = style.save(draw.theorems(found["bounds"], provenance), folder / "theory", CAPTIONS["theory"])
+    pictures += style.save(draw.steps(found["steps"], found["mnist"], provenance), folder / "steps", CAPTIONS["steps"])
     judged = verdicts.judge(found)
     table.write(folder / "verdicts.csv", judged)
-    (folder / "README.md").write_text(report(found, judged, provenance))
+    write_text(folder / "README.md", report(found, judged, provenance))
     lines = [f"{verdict['verdict']}: {verdict['claim']} ({verdict['evidence']})" for verdict in judged]
     lines += [f"pictures {' '.join(map(str, pictures))}", f"tables   {folder}/bounds.csv remarks.csv steps.csv"]
     return [*lines, f"report   {folder / 'README.md'}"]
@@ -62,7 +68,7 @@ def report(found: dict[str, list[dict]], judged: list[dict], provenance: dict) -
         "by `python -m theory`; the settings and thresholds are in `configs/theory.yaml`, the problems with their "
         "proofs in `theory/problems.py`, the proofs of the paper step by step in `docs/theory-notes.md`.\n",
         f"Changed settings: `{' '.join(provenance['changes'])}`.\n" if provenance["changes"] else "",
-        _markdown(["claim", "section", "verdict", "evidence"],
+        markdown(["claim", "section", "verdict", "evidence"],
                   [[v["claim"], v["section"], f"**{v['verdict']}**", v["evidence"]] for v in judged]),
         "![theorems](theory.svg)\n",
         "## How tight\n",
@@ -106,7 +112,7 @@ def _tightness(cells: list[dict]) -> str:
             lines.append([theorem, f"{beta:g}", f"{sum(row['holds'] for row in rows)} of {len(rows)}",
                           f"{min(ratios):.2g}", f"{median(ratios):.2g}", f"{max(ratios):.2g}",
                           f"{closest['worst']:.3f}", at])  # fmt: skip
-    return _markdown(["theorem", "β", "hold", "lowest", "median", "highest", "closest", "where"], lines)
+    return markdown(["theorem", "β", "hold", "lowest", "median", "highest", "closest", "where"], lines)
 
 
 def _slopes_in_t(cells: list[dict]) -> str:
@@ -126,8 +132,8 @@ def _slopes(cells: list[dict], column: str, fit) -> str:
             same = select(rows, **{column: value})
             names = {row["problem"] for row in same}
             fits = [[fit(select(same, gamma=gamma, problem=name)) for name in names] for gamma in gammas]
-            lines.append([theorem, value, *(f"{median(values):.2f}" for values in fits)])
-    return _markdown(["theorem", column, *(f"γ {gamma:g}" for gamma in gammas)], lines)
+            lines.append([theorem, str(value), *(f"{median(values):.2f}" for values in fits)])
+    return markdown(["theorem", column, *(f"γ {gamma:g}" for gamma in gammas)], lines)
 
 
 def _slopes_in_n(cells: list[dict]) -> str:
@@ -140,7 +146,7 @@ def _slopes_in_n(cells: list[dict]) -> str:
                 for gamma in gammas]  # fmt: skip
         if rows and all(math.isfinite(value) for values in fits for value in values):
             lines.append([theorem, *(f"{median(values):.2f}" for values in fits)])
-    return _markdown(["theorem", *(f"γ {gamma:g}" for gamma in gammas)], lines)
+    return markdown(["theorem", *(f"γ {gamma:g}" for gamma in gammas)], lines)
 
 
 def _slope_in_n(rows: list[dict]) -> float:
@@ -155,7 +161,7 @@ def _steps(rows: list[dict]) -> str:
         (other,) = select(rows, rule="constant", **{key: row[key] for key in ("problem", "gamma", "beta")})
         tuned = f"{other['step']:.3g}" + (" (at the edge of its grid)" if other["at_edge"] else "")
         lines.append([row["problem"], f"{row['gamma']:g}", f"{row['beta']:g}", _interval(row), _interval(other), tuned])
-    return _markdown(["problem", "γ", "β", "the proofs' step", "tuned constant", "which"], lines)
+    return markdown(["problem", "γ", "β", "the proofs' step", "tuned constant", "which"], lines)
 
 
 def _interval(row: dict) -> str:
@@ -173,13 +179,8 @@ def _mnist(rows: list[dict]) -> str:
             value = f"{last[0]['value']:g}" + (" L" if rule == "adaptive" else "")
             first, ends = ([row[key] for row in last if row[key] is not None] for key in ("lipschitz", "lipschitz_end"))
             lines.append([f"{gamma:g}", label, value, losses, _range(first), _range(ends)])
-    return _markdown(["γ", "rule", "value", "loss", "L at x_1", "L at the end"], lines)
+    return markdown(["γ", "rule", "value", "loss", "L at x_1", "L at the end"], lines)
 
 
 def _range(values: list[float]) -> str:
     return f"{min(values):.3g} to {max(values):.3g}" if values else ""
-
-
-def _markdown(header: list[str], lines: list[list]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
-    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |\n" for row in rows)

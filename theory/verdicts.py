@@ -1,19 +1,9 @@
 """What the theorems, the remarks and B.3 say, and what the numbers say to it. Pure functions of the tables' rows."""
 
-from dataclasses import asdict, dataclass
-
 from analysis.records import select
+from analysis.verdicts import NOT_REPRODUCED, NOT_RUN, REPRODUCED
 
 from .bounds import THEOREMS
-
-
-@dataclass
-class Verdict:
-    claim: str
-    section: str
-    verdict: str  # reproduced, not reproduced, not run
-    evidence: str
-
 
 CLAIMS = {
     "A.1": "PowerGD: the mean of ||grad f(x_t)||^2 is at most 2 L ||1||_p (f(x_1) - f*) / T.",
@@ -45,38 +35,38 @@ def judge(tables: dict[str, list[dict]]) -> list[dict]:
         _all(remarks, "B.3", "The bounds on g_t are bounds on the true gradient (here with the factor 1).", "B.3"),
         _all(remarks, "B.3 reverse", "The two are equivalent up to a constant factor.", "B.3, last sentence"),
     ]  # fmt: skip
-    return [asdict(verdict) for verdict in found]
+    return found
 
 
-def _theorem(name: str, rows: list[dict]) -> Verdict:
+def _theorem(name: str, rows: list[dict]) -> dict:
     if not rows:
-        return Verdict(CLAIMS[name], f"theorem {name}", "not run", "")
+        return _row(CLAIMS[name], f"theorem {name}", NOT_RUN, "")
     held = sum(row["holds"] for row in rows)
     closest = max(rows, key=lambda row: row["worst"])
     evidence = (
         f"{held} of {len(rows)} cells hold; closest: {closest['worst']:.3f} of the bound ({closest['problem']}, "
         f"n {closest['n']}, T {closest['T']}, gamma {closest['gamma']:g}, beta {closest['beta']:g})"
     )
-    return Verdict(CLAIMS[name], f"theorem {name}", _word(held == len(rows)), evidence)
+    return _row(CLAIMS[name], f"theorem {name}", _word(held == len(rows)), evidence)
 
 
-def _all(remarks: list[dict], remark: str, claim: str, section: str) -> Verdict:
+def _all(remarks: list[dict], remark: str, claim: str, section: str) -> dict:
     """Reproduced if every row of the remark holds; the row that is farthest over (or nearest to) its limit speaks."""
     rows = select(remarks, remark=remark)
     if not rows:
-        return Verdict(claim, section, "not run", "")
+        return _row(claim, section, NOT_RUN, "")
     held = sum(row["holds"] for row in rows)
     telling = max(rows, key=lambda row: (not row["holds"], row["measured"] - row["limit"]))
     evidence = f"{held} of {len(rows)} cases hold; {_case(telling)}"
-    return Verdict(claim, section, _word(held == len(rows)), evidence)
+    return _row(claim, section, _word(held == len(rows)), evidence)
 
 
-def _batch(remarks: list[dict]) -> Verdict:
+def _batch(remarks: list[dict]) -> dict:
     """A large batch is needed if B_t = 1 misses the bound at the largest T, for g_t and for the true gradient."""
     claim = "A large mini-batch is needed for the bounds to hold."
     rows = [row for row in select(remarks, remark="3.4 batch") if "B_t = 1:" in row["case"]]
     if not rows:
-        return Verdict(claim, "remark 3.4", "not run", "")
+        return _row(claim, "remark 3.4", NOT_RUN, "")
     rows = [row for row in rows if row["T"] == max(row["T"] for row in rows)]
     missed = [row for row in rows if not row["holds"]]
     least = min(rows, key=lambda row: row["measured"] / row["limit"])
@@ -84,7 +74,7 @@ def _batch(remarks: list[dict]) -> Verdict:
         f"B_t = 1, T = {least['T']}: the bound for B_t = T is missed in {len(missed)} of {len(rows)} cases, by the "
         f"factor {least['measured'] / least['limit']:.3g} or more"
     )
-    return Verdict(claim, "remark 3.4", _word(len(missed) == len(rows)), evidence)
+    return _row(claim, "remark 3.4", _word(len(missed) == len(rows)), evidence)
 
 
 def _case(row: dict) -> str:
@@ -94,4 +84,8 @@ def _case(row: dict) -> str:
 
 
 def _word(holds: bool) -> str:
-    return "reproduced" if holds else "not reproduced"
+    return REPRODUCED if holds else NOT_REPRODUCED
+
+
+def _row(claim: str, section: str, verdict: str, evidence: str) -> dict:
+    return {"claim": claim, "section": section, "verdict": verdict, "evidence": evidence}

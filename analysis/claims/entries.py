@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from analysis.records import grid_scores
+from analysis import budget
 from analysis.statistics import Contrast, Largest, Least, Quantity, expected_best
 
 from .parts import Part, Sample, by_setting, per_run, sentence
@@ -166,14 +166,14 @@ class EqualBudget(Entries):
 
     def parts(self, archive):
         found = archive.epochs[archive.epochs["stage"] == "grid"]
-        tried = [grid_scores(rows.to_dict("records")) for _, rows in found.groupby("seed")]
+        tried = [budget.scores(rows) for _, rows in found.groupby("seed")]
         parts = []
         for one in self.of:
             compared = [scores for scores in tried if {one, *self.minus} <= set(scores)]
-            budget = min((len(scores[name]) for scores in compared for name in (one, *self.minus)), default=0)
-            sample = Sample({name: [expected_best(scores[name], budget) for scores in compared]
+            settings = min((len(scores[name]) for scores in compared for name in (one, *self.minus)), default=0)
+            sample = Sample({name: [expected_best(scores[name], settings) for scores in compared]
                              for name in (one, *self.minus) if compared})  # fmt: skip
-            name = f"{versus(sample, one, self.minus)}, best of {budget} settings, seeds that selected"
+            name = f"{versus(sample, one, self.minus)}, best of {settings} settings, seeds that selected"
             parts.append(Part(name, lambda one=one, sample=sample: less_best(sample, one, self.minus), sample,
                               self.between))  # fmt: skip
         return parts

@@ -1,0 +1,20 @@
+"""How optimizers and networks are called on pictures and in tables; who is not listed is called by its own name."""
+
+from analysis.records import EXPERIMENTS
+
+OPTIMIZERS = {"sgd": "SGD", "sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSGD", "powersgdm": "PowerSGDM",
+              "powersgdr": "PowerSGDR", "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "Adam"}  # fmt: skip
+NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121", "wrn26": "WRN-26-10", "resnext29": "ResNeXt-29",
+            "resnet50_imagenet": "ResNet-50"}  # fmt: skip
+DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}
+PANELS = tuple(path.stem for path in sorted(EXPERIMENTS.glob("fig1*.yaml")))  # figure 1's experiments, a network each
+
+
+def optimizer(entry: str) -> str:
+    """Of a grid entry: its label's name, and what tells its settings apart."""
+    label, comma, rest = entry.partition(",")
+    return OPTIMIZERS.get(label, label) + comma + rest
+
+
+def task(model: str, dataset: str) -> str:
+    return f"{NETWORKS.get(model, model)} on {DATASETS.get(dataset, dataset)}"

@@ -1,0 +1,22 @@
+"""What the paper states about its experiments: results/paper_reference.yaml."""
+
+import functools
+from pathlib import Path
+
+import yaml
+
+REFERENCE = Path(__file__).resolve().parent.parent / "results" / "paper_reference.yaml"
+
+
+@functools.cache
+def reference() -> dict:
+    return yaml.safe_load(REFERENCE.read_text())
+
+
+def best_test_acc(dataset: str, model: str) -> dict[str, float]:
+    """The best test accuracies that figure 1 states for a network, by optimizer."""
+    return {
+        entry["optimizer"]: entry["best_test_acc"]
+        for entry in reference()["figure1"]
+        if (entry["dataset"], entry["model"]) == (dataset, model) and entry["best_test_acc"] is not None
+    }

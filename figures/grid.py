@@ -1,0 +1,36 @@
+"""Heatmaps of a grid: a column of figures 4 to 6 for each learning rate, a row for each grid entry and gamma."""
+
+import numpy as np
+import pandas as pd
+
+from analysis import names, style
+
+Row = tuple[str, float | None]  # a grid entry and its gamma
+NONE = -1.0  # stands for no gamma
+
+
+def values(cells: pd.DataFrame, column: str, rows: list[Row], lrs: list[float]) -> np.ndarray:
+    """[rows, lrs] of the mean of a column over a cell's rows; NaN where nothing was run."""
+    means = cells.assign(gamma=cells["gamma"].fillna(NONE)).groupby(["entry", "gamma", "initial_lr"])[column].mean()
+    wanted = pd.MultiIndex.from_tuples([(entry, NONE if gamma is None else gamma) for entry, gamma in rows])
+    return means.astype(float).unstack("initial_lr").reindex(index=wanted, columns=lrs).to_numpy()
+
+
+def panel(axes, data: np.ndarray, rows: list[Row], lrs: list[float], low: float, high: float, shown, name=None) -> None:
+    """One heatmap with its labels; `name` calls a row by its entry and gamma."""
+    style.heatmap(axes, data, low, high, shown)
+    axes.set_xticklabels([f"{lr:g}" for lr in lrs], rotation=45 if len(lrs) > 5 else 0)
+    axes.set_yticklabels([(name or row_name)(*row) for row in rows])
+
+
+def row_name(entry: str, gamma: float | None) -> str:
+    """A row's gamma, with the optimizer's name unless it is PowerSGD."""
+    name = "" if entry == "powersgd" else entry.replace("_", " ")
+    return name if gamma is None else f"{name} {gamma:g}".strip()
+
+
+def short_name(entry: str, gamma: float | None) -> str:
+    """As row_name, with the letter gamma in PowerSGD's rows, and SGDM in capitals."""
+    if entry == "powersgd" and gamma is not None:
+        return f"γ {gamma:g}"
+    return names.OPTIMIZERS[entry] if entry == "sgdm" else row_name(entry, gamma)
