@@ -7,6 +7,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 
 from runs import cli
+from runs.schema import ConfigError
 
 cli.register()
 
@@ -16,6 +17,9 @@ cli.register()
 def main(config) -> float:
     """Returns the best test accuracy, so that Hydra sweepers can optimise it."""
     settings = cli.typed(config)
+    for name in ("plan", "status", "calibrate", "merge"):
+        if config[name]:
+            raise ConfigError(f"{name}={config[name]}: python sweep.py does that")
 
     if settings.model.summary:
         from training.summary import summary

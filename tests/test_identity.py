@@ -206,3 +206,22 @@ def test_an_archived_run_is_trained_again_from_its_archive_alone(tmp_path, fake_
     assert agrees and lines[0] == "epoch   1  identical" and "1 of 1 rows identical" in lines[1]
     with pytest.raises(ConfigError, match="no archive below"):
         rerun("laptop/mine:2", here, None, lambda row: None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"dataset.image_shape": [1, 28, 27]}, r"dataset.image_shape=\[1, 28, 27\]: mnist has images \[1, 28, 28\]"),
+        ({"dataset.num_classes": 9}, "dataset.num_classes=9: mnist has labels up to 9"),
+        ({"dataset.augment": "resized_crop_flip"}, "dataset.augment=resized_crop_flip: mnist has none and crop_flip"),
+        ({"threads": 100_000}, "threads=100000: this machine has"),
+        ({"device": "meta"}, "device=meta computes nothing"),
+    ],
+)
+def test_what_does_not_fit_the_data_or_the_machine_is_refused_and_leaves_no_records(
+    changes, says, tmp_path, fake_mnist
+):
+    config = make_config(tmp_path, **changes)
+    with pytest.raises(ConfigError, match=says):
+        execute(config)
+    assert not run_of(config).status()

@@ -61,6 +61,8 @@ def build_splits(config: Config, device: torch.device, world: World = World()): 
         others, held = _hold_out(labels, spec)
         validation_set = TensorDataset(images[held], labels[held], **options)
         images, labels = images[others], labels[others]
+    if spec.augment not in AUGMENT:
+        raise ConfigError(f"dataset.augment={spec.augment}: {spec.name} has {' and '.join(AUGMENT)}")
     augment, draw = AUGMENT[spec.augment]
     train_set = TensorDataset(images, labels, augment=augment, draw=draw, **options)
     test = _subset(*_load(config, train=False), spec, "test_subset")
@@ -86,14 +88,21 @@ def _hold_out(labels: Tensor, spec: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def _load(config: Config, train: bool) -> tuple[Tensor, Tensor]:
+    """A split as its source has it. Raises ConfigError if it is not as the config says."""
     spec = config.dataset
     if spec.load:
-        return load(spec.load, spec.code)(config.data_dir, train)
-    if spec.name in ("mnist", "cifar10", "cifar100"):
-        return read_split(spec.name, config.data_dir, train, spec.verify)
-    if spec.name == "synthetic":
-        return synthetic.load(train, image_shape=spec.image_shape, num_classes=spec.num_classes)
-    raise ConfigError(f"dataset.name={spec.name}: choose one of the options in configs/dataset/, or give dataset.load")
+        images, labels = load(spec.load, spec.code)(config.data_dir, train)
+    elif spec.name in ("mnist", "cifar10", "cifar100"):
+        images, labels = read_split(spec.name, config.data_dir, train, spec.verify)
+    elif spec.name == "synthetic":
+        images, labels = synthetic.load(train, image_shape=spec.image_shape, num_classes=spec.num_classes)
+    else:
+        raise ConfigError(f"dataset.name={spec.name}: choose an option in configs/dataset/, or give dataset.load")
+    if list(images.shape[1:]) != list(spec.image_shape):
+        raise ConfigError(f"dataset.image_shape={spec.image_shape}: {spec.name} has images {list(images.shape[1:])}")
+    if int(labels.max()) >= spec.num_classes:
+        raise ConfigError(f"dataset.num_classes={spec.num_classes}: {spec.name} has labels up to {int(labels.max())}")
+    return images, labels
 
 
 @lru_cache(maxsize=2)  # verifying and unpacking takes longer than a short run; a worker of a sweep does it once

@@ -26,6 +26,8 @@ def choose_device(name: str, world: World = World()) -> torch.device:  # noqa: B
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device={name} cannot be used here: {str(error).splitlines()[0]}") from None
+    if device.type == "meta":
+        raise ConfigError("device=meta computes nothing; use auto, cpu, cuda or mps")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
@@ -33,6 +35,9 @@ def choose_device(name: str, world: World = World()) -> torch.device:  # noqa: B
 
 def configure(config: Config, device: torch.device) -> None:
     """Process-wide settings of torch that the config asks for. Raises ConfigError if the device lacks them."""
+    cores = os.cpu_count() or 1
+    if config.threads > cores:
+        raise ConfigError(f"threads={config.threads}: this machine has {cores} cores")
     torch.set_num_threads(config.threads)
     if config.precision == "tf32" and device.type != "cuda":
         raise ConfigError(f"precision=tf32 needs a CUDA device, not {device.type}; use fp32")
