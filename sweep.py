@@ -29,7 +29,7 @@ def main(config) -> None:
         print(*merge(Path(config.merge), Path(config.runs)), sep="\n")
         return
     if (config.plan or config.calibrate) and config.experiment is None and not config.grid:
-        plans = all_plans(given)
+        plans: list = all_plans(given)
     else:
         experiment = Experiment(config, given)
         plans = [experiment.plan()]
@@ -83,15 +83,13 @@ def sweep(experiment, launcher: dict, config) -> None:
 
 def all_plans(given: list[str]) -> list:
     """The plan of every experiment that exists at the tier, and a line for each that does not."""
-    from hydra.core.global_hydra import GlobalHydra
-
     from sweeps.plan import Experiment
 
-    loader, plans = GlobalHydra.instance().config_loader(), []
+    plans = []
     for name in sorted(path.stem for path in (cli.ROOT / "configs" / "experiment").glob("*.yaml")):
         chosen = [*given, f"experiment={name}"]
         try:
-            plans.append(Experiment(loader.load_sweep_config(HydraConfig.instance().cfg, chosen), chosen).plan())
+            plans.append(Experiment(cli.recomposed(chosen), chosen).plan())
         except ConfigError as error:
             plans.append(f"{name:14} not planned: {error}")
     return plans

@@ -4,16 +4,17 @@ Exit status: 0 done (a diverged run is a result), 1 a run crashed, 2 bad input, 
 POWERSGD_TRACEBACK=1 shows the traceback of an error instead of its line.
 """
 
-import argparse
 import difflib
 import functools
 import importlib.util
+import itertools
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from runs import schema
+from runs import hydra_private, schema
 from runs.identity import settled
 from runs.interrupt import Interrupted
 from runs.run import RunError
@@ -50,10 +51,20 @@ def register() -> None:
             ConfigStore.instance().store(group=group, name=name, node=node)
 
 
+def recomposed(overrides: Iterable[str], master: DictConfig | None = None) -> DictConfig:
+    """The config of another command line, from the same files; under @hydra.main, or given the config it composed."""
+    master = master or cast(DictConfig, HydraConfig.instance().cfg)
+    return GlobalHydra.instance().config_loader().load_sweep_config(master, list(overrides))
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """The config without Hydra's own part."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
 def plain(config: DictConfig) -> dict:
     """The resolved config without Hydra's own part, as plain dicts and lists, settled and checked."""
-    ours = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-    resolved = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    resolved = cast(dict, OmegaConf.to_container(without_hydra(config), resolve=True, throw_on_missing=True))
     return settled(resolved, int(os.environ.get("WORLD_SIZE", 1)))
 
 
@@ -69,10 +80,16 @@ class Check(Callback):
         self._check([config])
 
     def on_multirun_start(self, config: DictConfig, **_) -> None:
-        loader = GlobalHydra.instance().config_loader()
-        overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(config.hydra.overrides.task))
-        (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-        self._check(loader.load_sweep_config(config, list(job)) for job in jobs)
+        given = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader()).parse_overrides(
+            list(config.hydra.overrides.task)
+        )
+        axes = [
+            [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
+            if one.is_discrete_sweep()
+            else [str(one.input_line)]
+            for one in given
+        ]
+        self._check(recomposed(job, config) for job in itertools.product(*axes))
 
     def _check(self, configs) -> None:
         # Hydra turns an exception of a callback into a warning, but lets SystemExit pass.
@@ -117,10 +134,8 @@ def task(function):
 
 def run(main) -> None:
     """Run a @hydra.main function as a program: bad input ends with one line on stderr and exit status 2."""
-    # Launchers start workers that must find our packages wherever they run.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
-    argparse.ArgumentParser.error = lambda _, message: leave(ValueError(f"{message}; see --help"))
+    hydra_private.on_usage_error(lambda message: leave(ValueError(f"{message}; see --help")))
     for argument in sys.argv[1:]:
         group, _, option = argument.partition("=")
         if option == "null" and (ROOT / "configs" / group).is_dir():
@@ -144,14 +159,14 @@ def leave(error: BaseException) -> None:
 
 def one_line(error: BaseException) -> str:
     """What is wrong in one line, without Hydra's and OmegaConf's further ones, and the nearest existing key."""
-    text, nearest = [], ""
-    while error is not None:
-        lines = [line.strip() for line in str(error).split("Config search path:")[0].splitlines()]
+    text, nearest, cause = [], "", error
+    while cause is not None:
+        lines = [line.strip() for line in str(cause).split("Config search path:")[0].splitlines()]
         text += [line for line in lines if line and line not in text and not line.startswith(NOISE)]
-        parent = getattr(error, "parent_node", None)
-        if isinstance(error, (ConfigKeyError, ConfigAttributeError)) and OmegaConf.is_dict(parent):
-            close = difflib.get_close_matches(str(error.key), [str(key) for key in parent], n=1)
+        parent = getattr(cause, "parent_node", None)
+        if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and isinstance(parent, DictConfig):
+            close = difflib.get_close_matches(str(cause.key), [str(key) for key in parent], n=1)
             nearest = f" (did you mean {close[0]}?)" if close else ""
-        error = error.__cause__
+        cause = cause.__cause__
     line = "; ".join(text) or "unknown error"
     return line.replace("':; ", "': ") + nearest

@@ -135,19 +135,12 @@ def calibrate(jobs, results: Path) -> Path:
 
 def _time_steps(job) -> dict:
     import torch
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import open_dict
 
-    from runs import cli
+    from runs.schema import build
     from training.device import choose_device, configure
     from training.trainer import Trainer
 
-    loader = GlobalHydra.instance().config_loader()
-    composed = loader.load_sweep_config(HydraConfig.instance().cfg, job.overrides)
-    with open_dict(composed):
-        del composed["hydra"]
-    config = cli.typed(composed)
+    config = build(job.config)
     device = choose_device(config.device)
     configure(config, device)
     products = multiply_adds(json.dumps(_network(job.config)))

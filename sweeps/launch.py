@@ -10,17 +10,15 @@ from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import cast
 
-from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.types import HydraContext
 from omegaconf import DictConfig
 from tqdm import tqdm
 
 from data.errors import DataError
-from runs import cli
+from runs import cli, hydra_private
 from runs.interrupt import Interrupted, StopRequest
 from runs.run import ENDED, Run, RunBusy, now
 from runs.schema import ConfigError
@@ -101,8 +99,7 @@ def recorded(run: Run, started: str) -> Failure:
 
 def hand_over(jobs: list[Job]) -> list[Failure | None]:
     """Let the launcher train the jobs; returns what it says of the first of them, or of none."""
-    hydra = HydraConfig.instance().cfg
-    context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
+    context, hydra = hydra_private.launcher_context(), cast(DictConfig, HydraConfig.instance().cfg)
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=train_job, config=hydra)
     for name in ("hydra", "hydra_plugins"):
         logging.getLogger(name).setLevel(logging.WARNING)  # the progress bar says what they would

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from runs import archive, cli, table
@@ -268,7 +266,7 @@ class Entry:
         """
         read = {path: value for path, value in values.items() if self._is_read(path)}
         base = compose((*self.chosen, *self.spelled(read)))[0] if read else self.composed
-        point = base | {"seed": seed}
+        point: dict = base | {"seed": seed}
         for path, value in values.items():
             *sections, key = path.split(".")
             part = point
@@ -288,8 +286,8 @@ class Entry:
 @functools.lru_cache(maxsize=1024)
 def compose(overrides: tuple[str, ...]) -> tuple[dict, set[str]]:
     """The resolved config of a command line, and the paths that its other settings are made of. Under @hydra.main."""
-    config = GlobalHydra.instance().config_loader().load_sweep_config(HydraConfig.instance().cfg, list(overrides))
-    text = json.dumps(OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])))
+    config = cli.recomposed(overrides)
+    text = json.dumps(OmegaConf.to_container(cli.without_hydra(config)))
     return cli.plain(config), {path.rstrip(".") for path in re.findall(r"\$\{(?:oc\.select:)?([a-z_.]+)", text)}
 
 

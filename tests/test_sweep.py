@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def sweep(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "sweep.py"), *arguments], capture_output=True, text=True, timeout=120
-    )
+    """From another folder: workers find our packages wherever the command was typed."""
+    command = [sys.executable, str(ROOT / "sweep.py"), *arguments]
+    return subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=120)
 
 
 def plan_of(results, tier="smoke"):
