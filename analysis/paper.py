@@ -1,16 +1,15 @@
 """What the paper states about its experiments: results/paper_reference.yaml."""
 
 import functools
-from pathlib import Path
 
 import yaml
 
-REFERENCE = Path(__file__).resolve().parent.parent / "results" / "paper_reference.yaml"
+from analysis.records import RESULTS
 
 
 @functools.cache
 def reference() -> dict:
-    return yaml.safe_load(REFERENCE.read_text())
+    return yaml.safe_load((RESULTS / "paper_reference.yaml").read_text())
 
 
 def best_test_acc(dataset: str, model: str) -> dict[str, float]:

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,7 +19,8 @@ ABOUT = ("label", "stage", *archive.ABOUT)
 CELL = ["stage", "dataset", "model", *AXES]  # settings of an entry that agree in these need more to tell them apart
 METRICS = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc")  # of every epoch
 RUN = ["label", "run"]  # two entries of a grid may share a run
-EXPERIMENTS = Path(__file__).resolve().parent.parent / "configs" / "experiment"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, EXPERIMENTS = ROOT / "results", ROOT / "configs" / "experiment"
 
 
 class NoRecords(Exception):
@@ -94,7 +96,7 @@ def _series(name: str, values: list) -> pd.Series:
 
 def entries(runs: pd.DataFrame) -> pd.Series:
     """Of each run the name of its grid entry, with the settings by which it differs from others of the same cell."""
-    configs = {row.setting: json.loads(row.config) for row in runs.itertuples()}
+    configs = {setting: json.loads(config) for setting, config in zip(runs["setting"], runs["config"], strict=True)}
     found = runs["label"].copy()
     for _, rows in runs.groupby("label"):
         keys: set[str] = set()
@@ -171,7 +173,7 @@ def only(table: pd.DataFrame, **wanted) -> pd.DataFrame:
     return table[mask]
 
 
-def best(epochs: pd.DataFrame, column: str, of="max") -> pd.DataFrame:
+def best(epochs: pd.DataFrame, column: str, of: Any = "max") -> pd.DataFrame:
     """A row a run: what its first epoch says, but of `column` the best over its epochs."""
     values = epochs.groupby(RUN, sort=False)[column].agg(of).reset_index()
     return epochs.drop_duplicates(RUN).drop(columns=column).merge(values, on=RUN)
@@ -198,11 +200,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see --help\n")
 
 
-def options(doc: str, tier: str | None) -> argparse.ArgumentParser:
+def options(doc: str | None, tier: str | None) -> argparse.ArgumentParser:
     """The parser of a figure's program; tier is its default."""
-    parser = Parser(description=doc.splitlines()[0])
+    parser = Parser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--tier", default=tier, choices=TIERS)
-    parser.add_argument("--results", type=Path, default=Path(__file__).resolve().parent.parent / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--redraw", action="store_true", help="from the archive that is there, not from the runs")
     return parser
 

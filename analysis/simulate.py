@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from analysis.claims.grids import BestFalls, GoodDefault, Robust, Wider, WithoutLoss
+from analysis.records import RESULTS
 from analysis.statistics import Contrast, Estimates, Least, Quantity, against_best
-from analysis.tables import ROOT, markdown
+from analysis.tables import markdown
 from analysis.verdicts import Bounds, decide
 from runs.files import write_atomically
 
@@ -189,7 +190,7 @@ def trained(share: float, settings: int, seeds: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     path = parser.parse_args().results / "verdict-rules.md"
     rows = []
     for rule in rules():

@@ -28,7 +28,7 @@ def draw(found: dict[str, list[float]], provenance: dict):
         colour, dash = style.nth(index)
         axes.plot(ks, [expected_best(values, k) for k in ks], dash, color=colour, marker=".",
                   label=names.optimizer(label))  # fmt: skip
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True)  # pyright: ignore[reportCallIssue]
     axes.set(xlabel="settings tried, k", ylabel="expected best test accuracy of k",
              title=f"the best of k settings, {provenance['experiment']}")  # fmt: skip
     axes.legend(fontsize=7)

@@ -31,7 +31,7 @@ def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
     figure, axes = style.plt.subplots(figsize=(5, 4))
     for index, (entry, chosen) in enumerate(epochs.groupby("entry", sort=False)):
         top = f", best {best(chosen, column)[column].mean():.2%}" if test else ""
-        style.curves(axes, curves(chosen, column), names.optimizer(entry) + top, *style.nth(index))
+        style.curves(axes, curves(chosen, column), names.optimizer(str(entry)) + top, *style.nth(index))
     if test and provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
         for label, value in best_test_acc(epochs["dataset"].iloc[0], epochs["model"].iloc[0]).items():
             style.paper_line(axes, value, f"paper, {names.optimizer(label)}: {value:.2%}")
@@ -50,7 +50,7 @@ def table(epochs: pd.DataFrame) -> str:
         first = chosen.iloc[0]
         gamma = "" if pd.isna(first["gamma"]) else f"{first['gamma']:g}"
         values = best(chosen, "test_acc")["test_acc"], last(chosen)["test_acc"], best(chosen, "train_acc")["train_acc"]
-        lines.append([names.optimizer(entry), f"{first['initial_lr']:g}", gamma, str(len(values[0])),
+        lines.append([names.optimizer(str(entry)), f"{first['initial_lr']:g}", gamma, str(len(values[0])),
                       *map(interval, values)])  # fmt: skip
     header = ["optimizer", "lr", "gamma", "seeds", "best test accuracy", "last test accuracy", "best train accuracy"]
     return markdown(header, lines)
@@ -59,7 +59,7 @@ def table(epochs: pd.DataFrame) -> str:
 def pair(experiment: str) -> Figure:
     train, test = experiment[-2:]
     also = ("fig1", f"fig1{train}", f"fig1{test}")
-    return Figure(__doc__.splitlines()[0], functools.partial(make, train, test), experiment, "laptop", also)
+    return Figure(__doc__, functools.partial(make, train, test), experiment, "laptop", also)
 
 
 FIGURES = {experiment: pair(experiment) for experiment in names.PANELS}

@@ -68,4 +68,4 @@ def last_epoch_table(epochs: pd.DataFrame) -> str:
     return markdown(["optimizer", "lr", "gamma", *columns, "dead units", "each seed's train_acc"], lines)
 
 
-FIGURES = {"fig2": Figure(__doc__.splitlines()[0], make, "fig2")}
+FIGURES = {"fig2": Figure(__doc__, make, "fig2")}

@@ -105,12 +105,12 @@ def group(cell) -> str:
     return ("SGD (γ 1)" if cell.gamma == 1 else "PowerSGD (γ < 1)") + cell.entry.removeprefix(cell.label)
 
 
-def figure(stem: str, experiment: str, title: str, caption: str) -> Figure:
-    return Figure(caption, functools.partial(make, stem, title), experiment)
+def figure(stem: str, experiment: str, title: str, about: str | None) -> Figure:
+    return Figure(about, functools.partial(make, stem, title), experiment)
 
 
 FIGURES = {
-    "fig4": figure("figure4", "fig4", "Figure 4", __doc__.splitlines()[0]),
+    "fig4": figure("figure4", "fig4", "Figure 4", __doc__),
     "fig4_controls": figure(
         "figure4_controls", "fig4_controls", "Figure 4's question to SGD with longer steps",
         "Figure 4 for SGD with longer steps along the gradient: is it the power, or only a larger step? The same rule.",

@@ -59,4 +59,4 @@ def table(rows: pd.DataFrame) -> str:
     return markdown(header, lines)
 
 
-FIGURES = {"fig4_layers": Figure(__doc__.splitlines()[0], make, "fig4_layers")}
+FIGURES = {"fig4_layers": Figure(__doc__, make, "fig4_layers")}

@@ -35,11 +35,11 @@ def table(epochs: pd.DataFrame, success: float) -> str:
 
 def verdict(run: pd.DataFrame, success: float) -> tuple[str, int]:
     """What the rule says of a whole run, and in which epoch: trained, dead, or neither at its end."""
-    for row in run.itertuples():
-        if row.train_acc >= success:
-            return "trained", row.epoch
-        if row.grad_norm1 == 0:
-            return "dead", row.epoch
+    for epoch, accuracy, norm in zip(run["epoch"], run["train_acc"], run["grad_norm1"], strict=True):
+        if accuracy >= success:
+            return "trained", epoch
+        if norm == 0:
+            return "dead", epoch
     return "neither", run["epoch"].iloc[-1]
 
 

@@ -24,7 +24,7 @@ def make(epochs: pd.DataFrame, provenance: dict) -> dict:
 def draw(epochs: pd.DataFrame, provenance: dict):
     figure, (loss, accuracy) = style.plt.subplots(1, 2, figsize=(9, 3.9))
     for index, (entry, chosen) in enumerate(epochs.groupby("entry", sort=False)):
-        name, top = names.optimizer(entry), best(chosen, "test_acc")["test_acc"].mean()
+        name, top = names.optimizer(str(entry)), best(chosen, "test_acc")["test_acc"].mean()
         style.curves(loss, curves(chosen, "train_loss"), name, *style.nth(index))
         style.curves(accuracy, curves(chosen, "test_acc"), f"{name}, best {top:.2%}", *style.nth(index))
     if provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
@@ -50,11 +50,11 @@ def table(epochs: pd.DataFrame) -> str:
         gamma = "" if pd.isna(first["gamma"]) else f"{first['gamma']:g}"
         columns = (best(chosen, "train_loss", "min")["train_loss"], last(chosen)["train_loss"],
                    best(chosen, "test_acc")["test_acc"], last(chosen)["test_acc"])  # fmt: skip
-        lines.append([names.optimizer(entry), f"{first['initial_lr']:g}", gamma, str(len(columns[0])),
+        lines.append([names.optimizer(str(entry)), f"{first['initial_lr']:g}", gamma, str(len(columns[0])),
                       *map(interval, columns)])  # fmt: skip
     header = ["", "lr", "gamma", "seeds", "lowest train loss", "last train loss", "best test accuracy",
               "last test accuracy"]  # fmt: skip
     return markdown(header, lines)
 
 
-FIGURES = {"fig7": Figure(__doc__.splitlines()[0], make, "fig7", "laptop")}
+FIGURES = {"fig7": Figure(__doc__, make, "fig7", "laptop")}

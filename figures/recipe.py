@@ -22,15 +22,20 @@ from runs.files import write_text
 class Figure:
     """One command's pictures and tables.
 
+    about: what it shows, in its first line.
     make: (epochs, provenance) of records.collect to the contents by file name: a picture under a name without a suffix,
     a DataFrame under .csv, a text under its own. Without an experiment it takes nothing and belongs to no tier.
     """
 
-    caption: str
+    about: str | None
     make: Callable[..., dict]
     experiment: str | None = None
     tier: str = "paper"  # unless the command says otherwise
     names: tuple[str, ...] = ()  # under which it is drawn too, alone or with others
+
+    @property
+    def caption(self) -> str:
+        return (self.about or "").partition("\n")[0]
 
 
 def all_figures() -> dict[str, Figure]:

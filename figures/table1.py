@@ -84,4 +84,4 @@ def make() -> dict:
     return both("table1", "Table 1: first-order stochastic optimization methods", header, rows, NOTES)
 
 
-FIGURES = {"table1": Figure(__doc__.splitlines()[0], make)}
+FIGURES = {"table1": Figure(__doc__, make)}

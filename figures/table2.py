@@ -34,4 +34,4 @@ def make() -> dict:
     return both("table2", "Table 2: models and datasets", header, rows, NOTES)
 
 
-FIGURES = {"table2": Figure(__doc__.splitlines()[0], make)}
+FIGURES = {"table2": Figure(__doc__, make)}

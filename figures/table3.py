@@ -25,4 +25,4 @@ def make() -> dict:
     return both("table3", "Table 3: the MLPs of the vanishing gradient experiments", header, rows)
 
 
-FIGURES = {"table3": Figure(__doc__.splitlines()[0], make)}
+FIGURES = {"table3": Figure(__doc__, make)}

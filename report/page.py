@@ -129,11 +129,13 @@ def chosen(archive: Archive) -> Sample:
 
 def gap_here(sample: Sample, label: str) -> str:
     try:
-        found = judge(less_best(sample, "sgdm", (label,)), sample.estimates, (None, None))
+        gap = less_best(sample, "sgdm", (label,))
     except Absent:
         return "not run"
     except TooFew as few:
         return f"{few} of at least {LEAST_SEEDS} seeds"
+    assert sample.estimates is not None  # of so many seeds there is a variance
+    found = judge(gap, sample.estimates, (None, None))
     return f"{found.spelled()} ({found.variance})"
 
 
