@@ -1,6 +1,7 @@
 """What a setting may be, by hand: the last value that is allowed, the first that is not, and what is said then."""
 
 import copy
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -119,6 +120,20 @@ def test_the_limits_of_a_setting(option, path, last, first, words):
     assert refusal(plain(option, **{path: first})) == f"{path}={first}: must be {words}"
 
 
+def test_rules_and_fields_are_made_as_they_are_asked_for():
+    """By themselves, too: those of the schema were made when it was imported."""
+    least, choice = schema.at_least(2), schema.one_of("a", "b")
+    assert [least.holds(value) for value in (1, 2, 3)] == [False, True, True] and least.words == "at least 2"
+    assert [choice.holds(value) for value in ("a", "c")] == [True, False] and choice.words == "one of a, b"
+    several = schema.each(least)
+    assert several.holds([2, 3]) and not several.holds([2, 1]) and several.words == "a list, each at least 2"
+    one, other = schema.setting(least, before=7, default=3), schema.how(None, least, before=8)
+    assert dict(one.metadata) == {"rule": least, "science": True, "before": 7} and one.default == 3
+    assert dict(other.metadata) == {"rule": least, "science": False, "before": 8} and other.default is None
+    made = schema.setting(default_factory=list)
+    assert made.default_factory is list and made.default is made.metadata["before"] is dataclasses.MISSING
+
+
 @pytest.mark.parametrize(
     ("path", "value", "kind"),
     [
@@ -208,8 +223,11 @@ def test_the_dataclasses_of_a_config():
     assert [(type(value), value) for value in found] == [(float, 1), (float, 0), (float, 1), (int, 3), (int, 7)]
     assert built.source.weight_decay == plain()["source"]["weight_decay"] and built.dataset.test_subset is None
     assert type(build(plain("optimizer=adamw")).optimizer) is schema.OtherOptimizer
-    del (config := plain())["progress"]
-    assert build(config).progress is True
+    del (config := plain(threads=3))["source"]
+    assert (build(config).source, build(config).threads) == (None, 3)
+    with pytest.raises(ConfigError) as error:
+        build(plain(stop=3))
+    assert str(error.value) == "stop=3: choose one of the options in configs/stop/"
 
 
 @pytest.mark.parametrize(
