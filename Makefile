@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules
 .NOTPARALLEL:
 FIG1 := fig1a fig1b fig1c fig1d fig1e fig1f fig1g fig1h fig1i fig1j
 PAIRS := fig1ab fig1cd fig1ef fig1gh fig1ij
-.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync watch test test-slow test-slurm mutants lint clean
+.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync watch dashboard .dashboards test test-slow test-slurm mutants lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,7 +106,16 @@ sync: $(READY)  ## upload to W&B what was logged offline or left behind by a los
 watch: $(READY)  ## live curves of this machine's runs in the terminal, without an account (wandb leet)
 	@$(PY) -m dashboards watch
 
-test: $(READY)  ## the tests, minutes; none may take more than 20 seconds
+dashboard: $(READY) .dashboards  ## your W&B project: a view a figure, the archive's runs, claims, a report (docs/wandb.md)
+	@$(PY) -m dashboards publish $(ARGS)
+
+# wandb-workspaces is for those who want a dashboard, and for its tests, which are left out without it.
+.dashboards: $(READY)
+	@$(PY) -c 'import wandb_workspaces' 2>/dev/null || \
+	    $(PY) -m pip install -q --disable-pip-version-check -r requirements-dashboards.txt || \
+	    echo "wandb-workspaces cannot be installed, see above" >&2
+
+test: $(READY) .dashboards  ## the tests, minutes; none may take more than 20 seconds
 	@$(PY) -m pytest -q -n auto --maxprocesses 8 --dist worksteal --timeout 20
 
 test-slow: $(READY)  ## the long tests

@@ -1,9 +1,10 @@
 """The suite's results on W&B.
 
-    python -m dashboards [publish|sync|watch] [--results results] [--project P] [--entity E]
+    python -m dashboards [publish|sync|watch|views] [--results results] [--project P] [--entity E]
 
 publish: the archive's runs, the summaries, the dashboard and the report, in your project. sync: upload what was logged
-offline or left behind by a lost server. watch: curves of local runs in the terminal, without an account.
+offline or left behind by a lost server. watch: curves of local runs in the terminal, without an account. views: the
+dashboard as W&B gets it, written to docs/wandb-views.json.
 """
 
 import sys
@@ -12,11 +13,13 @@ from pathlib import Path
 from analysis.records import Parser
 from dashboards import sync
 
+ROOT = Path(__file__).resolve().parent.parent
+
 
 def main() -> int:
     parser = Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", default="publish", choices=["publish", "sync", "watch"])
-    parser.add_argument("--results", type=Path, default=Path(__file__).resolve().parent.parent / "results")
+    parser.add_argument("what", nargs="?", default="publish", choices=["publish", "sync", "watch", "views"])
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--project")
     parser.add_argument("--entity")
     arguments = parser.parse_args()
@@ -24,6 +27,11 @@ def main() -> int:
         return sync.watch(arguments.results / "runs")
     if arguments.what == "sync":
         return min(1, sync.sync(arguments.results / "runs"))
+    if arguments.what == "views":
+        from dashboards.views import example
+
+        (ROOT / "docs" / "wandb-views.json").write_text(example())
+        return 0
     from dashboards.publish import publish
 
     return publish(arguments.results, arguments.project, arguments.entity)

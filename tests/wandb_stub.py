@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, unquote
 
 KEY = "0123456789" * 4  # any 40 characters pass
+PAGE = {"endCursor": None, "hasNextPage": False}
 ENTITY = "somebody"  # whose key it is
 
 
@@ -52,7 +53,8 @@ class Artifact:
 class Server:
     """`with Server() as server:` serves at server.url until the block ends.
 
-    server.runs: the runs by (entity, project, id). server.artifacts: their artifacts' versions by digest.
+    server.runs: the runs by (entity, project, id); server.views: saved views and reports by their ids;
+    server.artifacts: the runs' artifacts, a version by its digest.
     server.mute = True: connections are accepted and never answered, with mute_after only after so many answers;
     server.delay: seconds that every answer takes.
     """
@@ -60,6 +62,7 @@ class Server:
     def __init__(self):
         self.runs: dict[tuple[str, str, str], Stored] = {}
         self.artifacts: dict[str, Artifact] = {}
+        self.views: dict[str, dict] = {}  # and reports, by id
         self.queries: list[str] = []
         self.mute, self.mute_after, self.delay = False, math.inf, 0.0
         self.connections: list[socket.socket] = []
@@ -183,6 +186,61 @@ class Server:
         self.artifacts[variables["artifactID"]].committed = True
         return 200, {"data": {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": ""}}}}
 
+    def _View(self, variables: dict):
+        found = [view for view in self.views.values() if view["name"] == variables["viewName"]]
+        return 200, {"data": {"project": {"allViews": {"edges": [{"node": view} for view in found]}}}}
+
+    def _UpsertView2(self, variables: dict):
+        """A view is replaced if its id is given, else it is a new one, whatever its name."""
+        id = variables.get("id") or f"view{len(self.views)}"
+        new = id not in self.views
+        project = {"id": "1", "name": variables["projectName"], "entityName": variables["entityName"]}
+        self.views[id] = variables | {"id": id, "project": project, "updatedAt": None}
+        return 200, {"data": {"upsertView": {"view": self.views[id], "inserted": new}}}
+
+    _upsertView = _UpsertView2
+
+    def _ProjectViews(self, variables: dict):
+        found = [view | {"user": {"username": ENTITY, "photoUrl": "", "email": ""}, "createdAt": None}
+                 for view in self.views.values() if view["type"] == variables.get("viewType", "runs")]  # fmt: skip
+        views = {"edges": [{"node": view, "cursor": ""} for view in found], "pageInfo": PAGE}
+        return 200, {"data": {"project": {"allViews": views}}}
+
+    def _Runs(self, variables: dict):
+        """Of the filters only {"tags": {"$in": [...]}}."""
+        wanted = set(json.loads(variables["filters"])["tags"]["$in"])
+        place = variables["entity"], variables["project"]
+        found = {key[2]: run for key, run in self.runs.items() if key[:2] == place and not run.deleted}
+        if not found:
+            return 200, {"data": {"project": None}}
+        edges = [{"node": self._node(name, run), "cursor": ""} for name, run in found.items()
+                 if wanted & set(run.about.get("tags", []))]  # fmt: skip
+        runs = {"edges": edges, "pageInfo": PAGE}
+        return 200, {"data": {"project": {"internalId": "1", "runCount": len(edges), "readOnly": False, "runs": runs}}}
+
+    def _node(self, name: str, run: Stored) -> dict:
+        about, when, user = run.about, "2026-01-01T00:00:00Z", {"name": ENTITY, "username": ENTITY}
+        node = {"projectId": "1", "id": name, "name": name, "displayName": about.get("displayName"), "state": run.state}
+        node |= {"tags": about.get("tags"), "group": about.get("groupName"), "jobType": about.get("jobType")}
+        node |= {"sweepName": None, "commit": None, "readOnly": False, "notes": None, "description": None, "user": user}
+        node |= {"createdAt": when, "heartbeatAt": when, "historyLineCount": len(run.lines), "historyKeys": None}
+        return node | {
+            "config": json.dumps(run.config),
+            "summaryMetrics": json.dumps(run.summary),
+            "systemMetrics": "{}",
+        }
+
+    def _GetProjects(self, variables: dict):
+        node = {"__typename": "Project", "id": "1", "entityName": ENTITY, "createdAt": "2026-01-01T00:00:00Z",
+                "isBenchmark": False, "user": None}  # fmt: skip
+        names = {project for _, project, _ in self.runs}
+        projects = {"pageInfo": PAGE | {"__typename": "PageInfo"},
+                    "edges": [{"node": node | {"name": name}} for name in names]}  # fmt: skip
+        return 200, {"data": {"models": projects}}
+
+    def _ProjectInternalId(self, variables: dict):
+        return 200, {"data": {"project": {"id": "1", "internalId": "1"}}}
+
     def _viewer(self, variables: dict):
         viewer = {"id": "me", "entity": ENTITY, "flags": "{}", "teams": {"edges": []}}
         return 200, {"data": {"viewer": viewer, "serverInfo": {"cliVersionInfo": {}}, "model": None, "project": None}}
@@ -195,6 +253,10 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.owner.connections.append(self.connection)
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().handle()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -74,10 +74,12 @@ def about(computed: dict[str, Any], environment: dict, tier: str, experiments: l
     """computed: the scientific settings by dotted path; experiments: that use the run."""
     config = nested(computed)
     setting, name = setting_id(computed), run_name(config)
-    origin = {"run": name.rsplit("-", 1)[-1], "setting": setting, "tier": tier}
+    origin = {"run": name.rsplit("-", 1)[-1], "setting": setting, "tier": tier, "origin": "training"}
     where = {key: environment[key] for key in ENVIRONMENT if key in environment}
     tags = [tier, *(config[section]["name"] for section in ("dataset", "model", "optimizer")), *experiments]
     group = f"{name.rsplit('-', 2)[0]}-{setting}"
+    # What is drawn as one: seeds that select a setting are not those that report it.
+    origin["curve"] = f"{group} {job}" if job in ("select", "refine") else group
     return About(name, group, job, list(dict.fromkeys(tags)), flat(computed) | origin | network(config) | where)
 
 
