@@ -131,8 +131,16 @@ def provenance(experiment: str, tier: str, changes: list[str], runs: pd.DataFram
         "training_seconds": round(ended["seconds"].sum(), 1),
         "seconds_per_run": round(ended["seconds"].mean(), 1),
         "environments": [environments[key] for key in sorted(environments)],
+        "other_data": other_data(ended),
         "environment_changed_while_training": int((ended["environment_changes"] > 0).sum()),
     }
+
+
+def other_data(ended: pd.DataFrame) -> list[str]:
+    """The runs whose data differ from those of most; a run from before fingerprints were recorded has verified data."""
+    known = ended.dropna(subset="data")
+    usual = known.groupby("dataset")["data"].agg(lambda found: found.mode()[0])
+    return [named(run) for _, run in known[known["data"] != known["dataset"].map(usual)].iterrows()]
 
 
 def shared(runs: pd.DataFrame) -> dict:

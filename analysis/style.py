@@ -102,6 +102,8 @@ def stamp(figure, provenance: dict) -> None:
     if missing:
         labels = list(dict.fromkeys(name.split(",")[0] for name in missing))
         text += f", {counted(len(missing), 'run')} missing ({', '.join(labels[:4])}{', ...' if labels[4:] else ''})"
+    if provenance["other_data"]:
+        text += f", OTHER DATA in {', '.join(provenance['other_data'])}"
     if len(provenance["environments"]) > 1:  # commits, versions, devices: the report says which
         text += f", {len(provenance['environments'])} environments"
     if provenance["tier"] == "smoke":

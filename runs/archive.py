@@ -18,7 +18,7 @@ ABOUT = {
     "optimizer": "optimizer.name", "initial_lr": "optimizer.lr", "gamma": "optimizer.gamma",
     "schedule": "schedule.name", "epochs": "epochs", "seed": "seed",
 }  # fmt: skip
-ENDING = ("state", "reason", "seconds", "environment", "environment_changes")
+ENDING = ("state", "reason", "seconds", "data", "environment", "environment_changes")
 COLUMNS = ("label", "stage", *ABOUT, "run", *ENDING, "config")
 MISSING = "missing"  # the state of a run that the plan asks for and that has not ended
 
@@ -39,11 +39,11 @@ def export(plan: dict, folder: Path) -> None:
         ending = {"state": MISSING}
         if run.ended():
             status = run.status()
-            ending = {key: status[key] for key in ENDING[:-1]}
+            ending = {key: status.get(key) for key in ENDING[:-1]}
             ending["environment_changes"] = len(status["environment_changes"])
             epochs[run.id] = [{"run": run.id} | row for row in run.rows()]
         elif run.id in known:
-            ending = {key: known[run.id][key] for key in ENDING}
+            ending = {key: known[run.id].get(key) for key in ENDING}
             epochs[run.id] = histories.get(run.id, [])
         about = described(entry) | {"run": run.id} | ending
         runs.append({key: about.get(key) for key in COLUMNS})

@@ -43,6 +43,7 @@ COLUMNS = {name: Column(kind, meaning) for kind, name, meaning in (
     (str, "state", "finished, diverged or missing"),
     (str, "reason", "why it ended; of a selection: why it was chosen"),
     (float, "seconds", "of training: of a run, or of an epoch"),
+    (str, "data", "fingerprint of the data; empty before it was recorded"),
     (dict, "environment", "what trained it: device, threads, versions, commit"),
     (int, "environment_changes", "times that the environment changed on the way"),
     (str, "config", "the settings that `run` is the hash of, canonical JSON"),

@@ -132,3 +132,14 @@ def test_an_archive_or_plan_without_configs_is_refused_in_a_line(two, tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/archive/*-runs.csv")), ids=lambda path: path.stem)
 def test_a_run_in_git_says_of_what_config_it_is(path):
     assert all(digest(row["config"]) == row["run"] for row in table.read(path))
+
+
+def test_a_figure_names_the_runs_that_had_other_data(tmp_path, fake_mnist):
+    configs = [make_config(tmp_path, "sgd", seed=seed) for seed in (0, 1, 2)]
+    runs = [execute(config) for config in configs]
+    status = runs[2].status() | {"data": "0123456789ab"}
+    del status["digests"]
+    (runs[2].folder / "status.json").write_text(json.dumps(status))
+    archive.export(plan(*configs), tmp_path / "results" / "smoke" / "archive")
+    _, provenance = collect(tmp_path / "results", "smoke", "trial", redraw=True)
+    assert provenance["other_data"] == ["sgd, lr 0.01, depth 3, seed 2"]

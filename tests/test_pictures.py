@@ -13,7 +13,7 @@ from analysis.statistics import expected_best
 from figures import fairness, fig1, fig2_caption, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7, recipe
 
 PROVENANCE = {"experiment": "fig1ab", "tier": "laptop", "seeds": [0, 1], "runs": 4, "shown": 3, "changes": [],
-              "missing": ["sgdm, lr 1, seed 0"], "environments": [{"commit": "a"}, {"commit": "b"}],
+              "missing": ["sgdm, lr 1, seed 0"], "environments": [{"commit": "a"}, {"commit": "b"}], "other_data": [],
               "shared": {"stop.success": 0.9, "epochs": 25}, "results": Path("nowhere")}  # fmt: skip
 
 
