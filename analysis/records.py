@@ -198,11 +198,6 @@ def curves(epochs: pd.DataFrame, column: str) -> list[list[float]]:
     return [values.tolist() for _, values in ordered.groupby(RUN, sort=False)[column]]
 
 
-def select(rows: list[dict], **wanted) -> list[dict]:
-    """The rows whose columns have these values."""
-    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-
-
 class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         self.exit(2, f"error: {message}; see --help\n")

@@ -168,3 +168,8 @@ def write(path: Path, rows: list[dict]) -> None:
         values = ((write, row.get(name)) for name, write in writers.items())
         writer.writerow(["" if value is None else write(value) for write, value in values])
     write_atomically(path, text.getvalue().encode())
+
+
+def select(rows: list[dict], **wanted) -> list[dict]:
+    """The rows whose columns have these values."""
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from analysis import style
-from analysis.records import select
+from runs.table import select
 
 from .bounds import THEOREMS, ones_norm
 

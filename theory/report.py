@@ -6,11 +6,11 @@ from pathlib import Path
 from statistics import median
 
 from analysis import style
-from analysis.records import select
 from analysis.tables import markdown
 from runs import table
 from runs.files import write_text
 from runs.schema import ConfigError
+from runs.table import select
 
 from . import draw, verdicts
 from .bounds import THEOREMS, ones_norm

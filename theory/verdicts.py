@@ -1,7 +1,7 @@
 """What the theorems, the remarks and B.3 say, and what the numbers say to it. Pure functions of the tables' rows."""
 
-from analysis.records import select
 from analysis.verdicts import NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from runs.table import select
 
 from .bounds import THEOREMS
 
