@@ -164,7 +164,8 @@ def build_network(config: Config, model: nn.Module, device: torch.device, world:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         network = DistributedDataParallel(network, device_ids=[world.local_rank] if device.type == "cuda" else None)
     if config.compile != "none":
-        return cast(nn.Module, torch.compile(network, mode=config.compile))
+        # The last batch of an epoch is smaller: a graph for each of the two sizes, where one of any size is slower.
+        return cast(nn.Module, torch.compile(network, mode=config.compile, dynamic=False))
     return network
 
 

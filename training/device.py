@@ -49,6 +49,8 @@ def configure(config: Config, device: torch.device) -> None:
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+        # Else every tensor that is made without values is filled first; nothing here reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         torch.backends.cudnn.benchmark = not config.deterministic
 
 
