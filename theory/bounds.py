@@ -88,3 +88,16 @@ def textbook_sgd(gap: float, *, lipschitz: float, steps: int, sigma: float) -> f
     (2 L gap + sigma^2) / T.
     """
     return (2 * lipschitz * gap + 2 * sigma**2) / steps
+
+
+def unbiased_sgdm(gap: float, *, lipschitz: float, steps: int, beta: float, sigma: float) -> float:
+    """What the proof of 3.2 gives for SGDM with its own step and B_t = T, if its unbiasedness is used; beta = 0: SGD's.
+
+    The step is (1 - beta)^2 / (L (1 + beta)) at gamma = 1. In (17) E[grad f(x_t) . g_t] = E|grad f(x_t)|^2 takes the
+    place of (21), and (18) is estimated with grad f(x_t) in the place of sigma(g_t), of which it is the mean. With
+    F = sum E|grad f(x_t)|^2, G = sum E|g_t|^2 <= F + sigma^2 and the printed eps_1 = (1 - beta)^2 / (L beta) the sum is
+    -alpha F / (1 - beta) + alpha^2 L / (2 (1 - beta)^3) (beta G + beta F + (1 - beta) G) >= -gap, so
+    F <= 2 L gap (1 + beta) / (1 - beta) + sigma^2 / (1 + beta).
+    """
+    curvature = 2 * lipschitz * gap * (1 + beta) / (1 - beta)
+    return (curvature + sigma**2 * (2 + beta) / (1 + beta)) / steps

@@ -22,7 +22,7 @@ from analysis.verdicts import NOT_RUN, NOT_TESTABLE_HERE
 
 from . import counts, entries, facts, grids, needs
 from .fixed import Ancestry
-from .schema import Archive, Claim, ClaimError, NoVerdict
+from .schema import Archive, Claim, ClaimError, Finding, NoVerdict
 
 HEADER = ["claim", "the paper", "verdict", "fixed", "evidence", "strongest objection"]
 CLAIMS = Path(__file__).with_name("claims.yaml")
@@ -84,12 +84,13 @@ def _verdict(key: str, claim: Claim, place: str, archive: Archive, ancestry: Anc
     about = Verdict(key, claim.claim.strip(), place, NOT_RUN, "", "", claim.says, claim.objection, archive.experiment)
     judged = archive.only(claim.judged(archive))
     try:
-        about.verdict, about.evidence = claim.judge(archive)
+        found = claim.judge(archive)
     except NoVerdict as error:
-        about.evidence = str(error)
+        found = Finding(NOT_RUN, str(error))
+    about.verdict, about.evidence = found.verdict, found.evidence
     reason = needs.unmet(claim, judged)
-    if about.verdict != NOT_RUN and reason:
-        about.verdict, about.evidence = NOT_TESTABLE_HERE, f"{reason}. Measured: {about.evidence}"
+    if found.verdict != NOT_RUN and reason:
+        about.verdict, about.evidence = NOT_TESTABLE_HERE, f"{reason}. Measured: {found.numbers or found.evidence}"
     commits = {environment["commit"] for environment in judged.ended()["environment"]}
     if claim.fixed and commits:
         about.fixed = f"{ancestry.before(claim.fixed, commits)} ({claim.fixed})"
@@ -107,7 +108,7 @@ def everything(results: Path, tier: str, ancestry: Ancestry | None = None) -> li
         found += judge(results, tier, experiment, ancestry)
     for key, claim in claims.items():
         if not claim.experiment:
-            verdict, evidence = claim.judge(None)
+            verdict, evidence, _ = claim.judge(None)
             found.append(Verdict(key, claim.claim, claim.section, verdict, evidence, "", claim.says, claim.objection))
     try:
         theory = read_table(results / "theory" / "verdicts.csv")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -92,37 +93,44 @@ def sentence(parts: Sequence[Part], judged: Archive) -> Finding:
     judged: the runs on which the verdict rests. Raises NoVerdict if none of the parts was run.
     """
     found = [_part(part, judged) for part in parts]
-    if all(verdict == NOT_RUN for verdict, _, _ in found):
+    if all(part.verdict == NOT_RUN for part in found):
         raise NoVerdict("no run" if judged.ended().empty else "a setting that it needs was not run")
-    several = len(parts) > 1
-    texts = [f"{part.name}: " * bool(part.name) + f"{verdict}, " * several + text
-             for part, (verdict, text, _) in zip(parts, found, strict=True)]  # fmt: skip
-    variances = list(dict.fromkeys(variance for _, _, variance in found if variance))
-    if len(variances) > 1:
-        texts = [f"{text} ({variance})" if variance else text
-                 for text, (_, _, variance) in zip(texts, found, strict=True)]  # fmt: skip
+    variances = list(dict.fromkeys(part.variance for part in found if part.variance))
     ending = f" ({variances[0]})" if len(variances) == 1 else ""
-    return Finding(combined([verdict for verdict, _, _ in found]), "; ".join(texts) + ending)
+    texts, numbers = [], []
+    for part, about in zip(parts, found, strict=True):
+        own = f" ({about.variance})" if len(variances) > 1 and about.variance else ""
+        name = f"{part.name}: " * bool(part.name)
+        numbers.append(f"{name}{about.numbers}{own}")
+        texts.append(name + f"{about.verdict}, " * (len(parts) > 1) + about.numbers + about.more + own)
+    verdict = combined([part.verdict for part in found])
+    return Finding(verdict, "; ".join(texts) + ending, "; ".join(numbers) + ending)
 
 
-def _part(part: Part, judged: Archive) -> tuple[str, str, str]:
-    """(verdict, the numbers, which variance)"""
+class _Found(NamedTuple):
+    verdict: str
+    numbers: str
+    more: str = ""  # what would decide it
+    variance: str = ""
+
+
+def _part(part: Part, judged: Archive) -> _Found:
     try:
         quantity = part.quantity()
     except Absent:
-        return NOT_RUN, "no such run", ""
+        return _Found(NOT_RUN, "no such run")
     except TooFew as few:
-        return INCONCLUSIVE, f"{few} of at least {LEAST_SEEDS} seeds; {seeds_missing(judged)}", ""
+        return _Found(INCONCLUSIVE, f"{few} of at least {LEAST_SEEDS} seeds", f"; {seeds_missing(judged)}")
     found = judge(quantity, part.sample.estimates, part.between)
-    text = found.spelled(part.form) + part.note
+    text = ""
     if found.verdict == INCONCLUSIVE:
         more = more_seeds(quantity, part.sample.estimates, part.between)
         if more is None:
-            text += f"; more than {MOST_SEEDS} more seeds would be needed for 80 % power"
+            text = f"; more than {MOST_SEEDS} more seeds would be needed for 80 % power"
         else:
             cost = costs.of_runs(len(quantity.settings()) * more, judged.ended())
-            text += f"; {more} more seed{'s' * (more > 1)} would decide it with 80 % power: {cost}"
-    return found.verdict, text, found.variance
+            text = f"; {more} more seed{'s' * (more > 1)} would decide it with 80 % power: {cost}"
+    return _Found(found.verdict, found.spelled(part.form) + part.note, text, found.variance)
 
 
 def seeds_missing(judged: Archive) -> str:

@@ -50,6 +50,7 @@ class NoVerdict(Exception):
 class Finding(NamedTuple):
     verdict: str
     evidence: str
+    numbers: str = ""  # the evidence without verdicts, where it has some
 
 
 def _experiment(name: str) -> str:
