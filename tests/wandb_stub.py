@@ -62,6 +62,7 @@ class Server:
     def __init__(self):
         self.runs: dict[tuple[str, str, str], Stored] = {}
         self.artifacts: dict[str, Artifact] = {}
+        self.sweep, self.trials = "", []  # its YAML; (id, arguments) of what the agent is to train
         self.views: dict[str, dict] = {}  # and reports, by id
         self.queries: list[str] = []
         self.mute, self.mute_after, self.delay = False, math.inf, 0.0
@@ -229,6 +230,28 @@ class Server:
             "summaryMetrics": json.dumps(run.summary),
             "systemMetrics": "{}",
         }
+
+    def _SweepWithRuns(self, variables: dict):
+        sweep = {"id": "1", "name": variables["sweep"], "method": "grid", "state": "RUNNING", "description": None,
+                 "config": self.sweep, "bestLoss": None, "controller": None, "scheduler": None, "createdAt": None,
+                 "heartbeatAt": None, "updatedAt": None, "earlyStopJobRunning": False,
+                 "runs": {"edges": []}}  # fmt: skip
+        return 200, {"data": {"project": {"sweep": sweep}}}
+
+    def _CreateAgent(self, variables: dict):
+        return 200, {"data": {"createAgent": {"agent": {"id": "1"}}}}
+
+    def _Heartbeat(self, variables: dict):
+        """The agent's next trial, while it has none; at the end that it may go."""
+        if json.loads(variables.get("runState") or "{}"):
+            commands = []
+        elif self.trials:
+            id, arguments = self.trials.pop(0)
+            values = {key: {"value": value} for key, value in arguments.items()}
+            commands = [{"type": "run", "run_id": id, "program": "train.py", "args": values}]
+        else:
+            commands = [{"type": "exit"}]
+        return 200, {"data": {"agentHeartbeat": {"agent": {"id": "1"}, "commands": json.dumps(commands)}}}
 
     def _GetProjects(self, variables: dict):
         node = {"__typename": "Project", "id": "1", "entityName": ENTITY, "createdAt": "2026-01-01T00:00:00Z",
