@@ -258,7 +258,17 @@ def _multi_tensor(
 
 
 def _foreach_powerball(grads: Tensors, gamma: float) -> Tensors:
-    if gamma in (0, 1) or any(g.dtype in (torch.float16, torch.bfloat16) for g in grads):
+    if gamma == 1:
+        return grads
+    dtypes = {g.dtype for g in grads}
+    if gamma == 0 and len(dtypes) == 1:
+        info = torch.finfo(*dtypes)
+        signs = torch._foreach_mul(grads, 1 / info.tiny)
+        torch._foreach_mul_(signs, 1 / info.eps)
+        torch._foreach_clamp_min_(signs, -1)
+        torch._foreach_clamp_max_(signs, 1)
+        return signs
+    if gamma == 0 or dtypes & {torch.float16, torch.bfloat16}:
         return [powerball(g, gamma) for g in grads]
     powered = torch._foreach_abs(grads)
     if gamma == 0.5:
@@ -270,8 +280,12 @@ def _foreach_powerball(grads: Tensors, gamma: float) -> Tensors:
 
 
 def _foreach_add_scaled(targets: Tensors, d: Tensors, lr: float | Tensor) -> None:
-    if isinstance(lr, Tensor):
+    """As _add_scaled. On a device, a tensor lr is multiplied in a launch of its own, and lr * d rounded once more."""
+    devices = {x.device for x in d}
+    if not isinstance(lr, Tensor):
+        torch._foreach_add_(targets, d, alpha=-lr)
+    elif len(devices) > 1 or devices == {torch.device("cpu")}:
         for target, x in zip(targets, d, strict=True):
             _add_scaled(target, x, lr)
     else:
-        torch._foreach_add_(targets, d, alpha=-lr)
+        torch._foreach_sub_(targets, torch._foreach_mul(d, lr.to(d[0].device).view(())))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from optimizers import PowerSGD, powerball, powersgd
 
@@ -694,6 +695,37 @@ def test_cuda_defaults_to_multi_tensor_kernels(gamma, monkeypatch):
             set_grads(params)
             PowerSGD(params, gamma=gamma, momentum=0.9, weight_decay=0.1).step()
     assert used == [{"cuda"}]
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operators that compute."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace == "aten" and not function.is_view:
+            self.names.append(str(function))
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize(("gamma", "momentum"), list(itertools.product((0, 0.4, 0.5, 1), (0, 0.9))))
+@pytest.mark.parametrize("tensor_lr", BOTH)
+def test_on_a_gpu_a_step_has_as_many_launches_for_two_parameters_as_for_ten(gamma, momentum, tensor_lr):
+    counts = []
+    for count in (2, 10):
+        with FakeTensorMode():
+            params = [nn.Parameter(torch.randn(5, 7, device="cuda")) for _ in range(count)]
+            set_grads(params)
+            opt = PowerSGD(params, lr=0.1, gamma=gamma, momentum=momentum, weight_decay=0.1)
+            opt.step()  # makes the velocities
+            if tensor_lr:
+                opt.param_groups[0]["lr"] = torch.tensor(0.1, device="cuda")
+            with Launches() as launches:
+                opt.step()
+        counts.append(launches.names)
+    assert counts[0] == counts[1] and all("_foreach_" in name for name in counts[0])
 
 
 def peak_bytes(call):
