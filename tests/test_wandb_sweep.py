@@ -107,7 +107,9 @@ def test_the_agent_itself_trains_a_trial_and_is_answered_for_its_double(tmp_path
         command = [sys.executable, "-m", "wandb", "agent", "--count", "2", "somebody/powersgd/abcd1234"]
         subprocess.run(command, cwd=ROOT, env=clean_environment(tmp_path, **account), timeout=180, check=True)
         sent = {place[2]: stored for place, stored in server.runs.items()}
-        assert set(sent) == {"one", "two"} and sent["one"].rows == sent["two"].rows
+        assert set(sent) == {"one", "two"}
+        one, two = ([{k: v for k, v in row.items() if k != "perf/memory_gb"} for row in sent[id].rows] for id in sent)
+        assert one == two  # down to the seconds of training
         assert [row["epoch"] for row in sent["two"].rows] == [1, 2]
         assert sent["one"].config["optimizer.lr"]["value"] == sent["one"].config["lr"]["value"] == 0.05
     assert len(os.listdir(tmp_path / "results" / "runs")) == 1

@@ -88,6 +88,8 @@ class Tracker:
         tags, stage = list(uses), None
         if self.config.experiment:
             tags, stage = [self.config.experiment, *tags], uses.get(self.config.experiment)
+        elif self.config.planned:  # by a sweep over a grid of the command line's
+            stage = next(iter(uses.values()), None)
         job = view.job_type(config, stage, self.config.protocol.tune)
         return view.about(computed, environment, self.config.tier, tags, job)
 
