@@ -76,23 +76,26 @@ def test_redraw_alone_draws_all_that_is_in_the_archives(monkeypatch, capsys, tmp
     assert style.captions(tmp_path / "paper") == {"figure2": all_figures()["fig2"].caption}
 
 
-def test_figure_2_is_drawn_end_to_end_and_redraws_to_the_same_bytes(tmp_path, real_mnist):
-    def program(*command):
-        return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-    figure = ["-m", "figures", "fig2", "--tier", "smoke", "--results", str(tmp_path)]
-    refused = program(*figure)
-    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    done = program("sweep.py", "experiment=fig2", "tier=smoke", f"results={tmp_path}", f"data_dir={real_mnist}")
+def test_figure_2_is_drawn_end_to_end_and_redraws_to_the_same_bytes(monkeypatch, capsys, tmp_path, real_mnist):
+    small = ["tier=smoke", "seeds=[0]", "model.depth=3", "dataset.subset=128", "dataset.test_subset=100"]
+    done = subprocess.run([sys.executable, "sweep.py", "experiment=fig2", *small, f"results={tmp_path}",
+                           f"runs={tmp_path / 'runs'}", f"data_dir={real_mnist}", "wandb.mode=disabled"],
+                          cwd=ROOT, capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    drawn = program(*figure)
-    assert drawn.returncode == 0, drawn.stderr
+    called(monkeypatch, "fig2", "--tier", "custom", "--results", str(tmp_path))
+    text = capsys.readouterr().out
     for name in ("figure2.svg", "figure2.png", "figure2.md"):
-        assert str(tmp_path / "smoke" / name) in drawn.stdout
-    svg = (tmp_path / "smoke" / "figure2.svg").read_bytes()
-    assert b"tier smoke" in svg
-    assert program(*figure, "--redraw").returncode == 0
-    assert (tmp_path / "smoke" / "figure2.svg").read_bytes() == svg
+        assert str(tmp_path / "custom" / name) in text
+    svg = (tmp_path / "custom" / "figure2.svg").read_bytes()
+    assert b"tier custom, 1 seed, 4 runs (changed: " in svg
+    (tmp_path / "custom" / "plan-fig2.json").unlink()
+    with pytest.raises(NoRecords, match="or --redraw from the archive"):
+        called(monkeypatch, "fig2", "--tier", "custom", "--results", str(tmp_path))
+    redrawn = []
+    for _ in range(2):
+        called(monkeypatch, "fig2", "--tier", "custom", "--results", str(tmp_path), "--redraw")
+        redrawn.append((tmp_path / "custom" / "figure2.svg").read_bytes())
+    assert redrawn[0] == redrawn[1] and b"tier custom, 1 seed, 4 runs" in redrawn[0]
 
 
 def test_nothing_is_written_before_all_of_a_figure_is_made(tmp_path):
