@@ -271,3 +271,14 @@ def test_what_users_code_contains_is_filled_in_where_there_is_some():
     config = settled(plain("optimizer=adamw", **{"optimizer.class_path": "scipy.optimize.X", "optimizer.code": "old"}))
     assert config["optimizer"]["code"].startswith("scipy==")
     assert config["dataset"]["code"] is None and config["model"] == plain()["model"]
+    own = {"name": "mine", "class_path": "scipy.optimize.X", "init": "torch"}
+    config = settled(plain(model=own, **{"dataset.load": "scipy.stats.load"}))
+    assert config["dataset"]["code"].startswith("scipy==") and config["model"]["code"].startswith("scipy==")
+
+
+def test_a_setting_added_later_counts_from_its_first_other_value_on():
+    assert "dataset.validation" not in science(plain())
+    assert science(plain(**{"dataset.validation": 5}))["dataset.validation"] == 5
+    with pytest.raises(ConfigError) as error:
+        identity(plain(**{"optimizer.weight_decay": math.nan}))
+    assert str(error.value) == "a setting is nan; only finite numbers can name a run"

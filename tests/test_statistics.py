@@ -109,7 +109,9 @@ def test_the_largest_covers_the_true_one():
     [((0.1, 0.3), (0, None), 1), ((-0.3, -0.1), (0, None), -1), ((-0.1, 0.1), (0, None), 0),
      ((0.0, 0.0), (0, None), -1), ((-0.01, 0.01), (-0.02, 0.02), 1), ((-0.03, 0.01), (-0.02, 0.02), 0),
      ((0.03, 0.04), (-0.02, 0.02), -1),
-     ((-0.01, 9.0), (-0.015, None), 1), ((-0.2, -0.01), (None, 0), 1)],
+     ((-0.01, 9.0), (-0.015, None), 1), ((-0.2, -0.01), (None, 0), 1),
+     ((-0.02, 0.01), (-0.02, 0.02), 0), ((-0.01, 0.02), (-0.02, 0.02), 0),  # to touch a bound is not to be inside
+     ((-0.03, -0.02), (-0.02, 0.02), -1), ((0.02, 0.03), (-0.02, 0.02), -1)],
 )  # fmt: skip
 def test_the_printed_interval_decides(interval, between, verdict):
     assert decide(sum(interval) / 2, *interval, between) == verdict
@@ -121,6 +123,24 @@ def test_a_verdict_says_which_variance_it_used():
     assert found.verdict == "reproduced" and found.variance == "sd 0.0100 pooled, 6 df, Bartlett p 1.00"
     assert found.spelled() == "+0.1000 [+0.0800, +0.1200] over 3 seeds"
     assert judge(ONE_AGAINST_ANOTHER, Estimates.of(values, [False] * 3), (0, None)).variance == "own variances"
+    wild = [np.array([-30.0, 0, 30]), *(np.array([-1.0, 0, 1]) for _ in range(3))]
+    says = f"own variances, Bartlett p {stats.bartlett(*wild).pvalue:.2g}"
+    assert judge(ONE_AGAINST_ANOTHER, Estimates.of(wild), (0, None)).variance == says
+    wider = Estimates.of([np.array([-3.0, 0, 3]), *(np.array([-1.0, 0, 1]) for _ in range(5))])
+    assert judge(Contrast({0: 1.0, 1: -1.0, 2: -1.0}), wider, (0, None)).variance.endswith(
+        "; own variance for 1 of 3 settings"
+    )
+
+
+def test_a_verdict_says_how_many_seeds_it_has():
+    values = [np.arange(seeds) + 0.5 for seeds in (3, 5, 4)]
+    estimates = Estimates.of(values)
+    for weights, seeds in (
+        ({0: 1.0}, "3 seeds"),
+        ({0: 1.0, 1: 1.0}, "3 to 5 seeds"),
+        ({0: 1, 1: 1, 2: 1}, "3 to 5 seeds"),
+    ):
+        assert judge(Contrast(weights), estimates, (0, None)).seeds == seeds
 
 
 @pytest.mark.parametrize(
