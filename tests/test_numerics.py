@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from runs import cli
+from runs.identity import identity
 from training import build
-from training.device import configure
+from training.device import configure, environment
 from training.trainer import Trainer
 
-from .helpers import make_config
+from .helpers import composed, make_config
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -50,3 +52,43 @@ def test_a_compiled_step_has_a_graph_for_each_of_its_two_batch_sizes(tmp_path, m
         for size in (32, 32, 32, 5):
             trainer.train_step(torch.randn(size, 1, 28, 28), torch.zeros(size, dtype=torch.int64))
     assert graphs == [[(32, 1, 28, 28)], [(5, 1, 28, 28)]]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ((), "strict"),
+        (("numerics=fast",), "fast"),
+        (("precision=bf16", "compile=reduce-overhead"), "fast"),
+        (("numerics=fast", "channels_last=false"), "bf16, compiled"),
+        (("numerics=fast", "compile=none"), "bf16"),
+        (("compile=default",), "fp32, compiled"),
+    ],
+)
+def test_numerics_are_named_by_what_a_run_computes_with(overrides, name):
+    assert environment(cli.typed(composed(*overrides)), CPU)["numerics"] == name
+
+
+def test_numerics_are_a_word_for_settings_that_name_a_run_as_before():
+    names = {words: identity(cli.plain(composed(*words.split()))) for words in ("", "numerics=fast", "precision=bf16")}
+    assert names[""] != names["numerics=fast"] == names["precision=bf16"]
+
+
+def test_an_evaluation_has_no_smaller_batches_than_training(tmp_path, monkeypatch):
+    """20 of ImageNet's pictures are too few for a GPU; what a step holds with its gradients fits without them."""
+
+    class Large:
+        image_shape, sizes = (1, 28, 28), []
+
+        def __len__(self):
+            return 1
+
+        def batches(self, size):
+            self.sizes.append(size)
+            return []
+
+    monkeypatch.setattr("training.trainer.EVALUATION_VALUES", 28 * 28 * 20)
+    for batch, accumulate in ((8, 1), (128, 1), (128, 2)):
+        trainer = Trainer(make_config(tmp_path, batch_size=batch, accumulate=accumulate), CPU, images=1000)
+        trainer.evaluate(Large())
+    assert Large.sizes == [20, 128, 64]

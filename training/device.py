@@ -62,6 +62,7 @@ def environment(config: Config, device: torch.device, world: World = World()) ->
         "threads": torch.get_num_threads(),
         "world_size": world.size,
         "accumulate": config.accumulate,
+        "numerics": numerics(config),
         "channels_last": config.channels_last,
         "compile": config.compile,
         "deterministic": config.deterministic,
@@ -69,6 +70,16 @@ def environment(config: Config, device: torch.device, world: World = World()) ->
         "torch": torch.__version__,
         "commit": _commit(),
     }
+
+
+def numerics(config: Config) -> str:
+    """strict (float32), fast (bf16, compiled, channels_last), or the precision of another choice and if compiled."""
+    compiled = config.compile != "none"
+    if config.precision == "fp32" and not compiled:
+        return "strict"
+    if config.precision == "bf16" and compiled and config.channels_last:
+        return "fast"
+    return config.precision + ", compiled" * compiled
 
 
 def memory(device: torch.device) -> float:

@@ -15,7 +15,7 @@ from .build import build_model, build_network, build_optimizer, build_schedule
 from .distributed import World
 from .meters import DeadUnits, step_meters
 
-EVALUATION_VALUES = 1000 * 3 * 32 * 32  # numbers in a batch of evaluation: 1000 CIFAR images, 20 of ImageNet
+EVALUATION_VALUES = 1000 * 3 * 32 * 32  # numbers in a batch of evaluation, if a training batch is not larger
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PARTS = ("model", "optimizer", "schedule", "scaler")
 PROGRESS = ("epoch", "step", "seconds", "lr", "history")
@@ -111,7 +111,9 @@ class Trainer:
         dead_units = DeadUnits(self.model)
         sums = self._zeros(2 + dead_units.size)
         scores, fired = sums.split([2, dead_units.size])
-        size = max(1, EVALUATION_VALUES // math.prod(dataset.image_shape), 8 * self.world.size)
+        # What a step can hold with its gradients, or what is surely small.
+        together = self.config.batch_size // self.config.accumulate
+        size = max(1, EVALUATION_VALUES // math.prod(dataset.image_shape), together, 8 * self.world.size)
         self.world.share_buffers(self.model)
         self.model.eval()
         with self.autocast(), dead_units.watching(fired):
