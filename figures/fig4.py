@@ -60,10 +60,13 @@ def draw(cells: pd.DataFrame, provenance: dict):
     """A panel a depth; a row a gamma, and above them the rows of other optimizers."""
     lrs, _, depths = provenance["axes"].values()
     rows, shared = provenance["entries"], provenance["shared"]
-    figure, panels = style.plt.subplots(1, len(depths), figsize=(2.6 * len(depths) + 0.6, 4.6), sharey=True)
+    width = 2.6 if len(depths) <= 4 else 1.5
+    figure, panels = style.plt.subplots(1, len(depths), figsize=(width * len(depths) + 0.6, 4.6), sharey=True)
+    named = functools.partial(grid.row_name, alone=len({gamma for _, gamma in rows}) == 1)
     for axes, depth in zip(style.listed(panels), depths, strict=True):
         shares = grid.values(cells[cells["depth"] == depth], "succeeded", rows, lrs[::-1])
-        grid.panel(axes, shares, rows, lrs[::-1], 0, 1, lambda value: "" if value in (0, 1) else f"{value:.2f}")
+        grid.panel(axes, shares, rows, lrs[::-1], 0, 1, lambda value: "" if value in (0, 1) else f"{value:.2f}",
+                   named)  # fmt: skip
         axes.set(title=f"{depth} layers", xlabel="learning rate")
     if any(entry == "powersgd" for entry, _ in rows):
         style.listed(panels)[0].set_ylabel("γ   (1 is SGD)" if ("powersgd", 1.0) in rows else "γ")

@@ -23,10 +23,10 @@ def panel(axes, data: np.ndarray, rows: list[Row], lrs: list[float], low: float,
     axes.set_yticklabels([(name or row_name)(*row) for row in rows])
 
 
-def row_name(entry: str, gamma: float | None) -> str:
-    """A row's gamma, with the optimizer's name unless it is PowerSGD."""
+def row_name(entry: str, gamma: float | None, alone: bool = False) -> str:
+    """A row's gamma, with the optimizer's name unless it is PowerSGD; alone: no other row has another gamma."""
     name = "" if entry == "powersgd" else entry.replace("_", " ")
-    return name if gamma is None else f"{name} {gamma:g}".strip()
+    return name if gamma is None or (alone and name) else f"{name} {gamma:g}".strip()
 
 
 def short_name(entry: str, gamma: float | None) -> str:

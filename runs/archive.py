@@ -26,13 +26,18 @@ MISSING = "missing"  # the state of a run that the plan asks for and that has no
 def export(plan: dict, folder: Path) -> None:
     """Bring the archive in `folder` up to date with a plan (the content of its JSON file).
 
-    Runs that have ended here are taken from their folders; the others stay as the archive has them, if it does.
+    Runs that have ended here are taken from their folders. The others stay as an archive of the tier has them, its own
+    or, since experiments share runs, another's.
     """
-    before, rows = read(folder, plan["experiment"])
-    known = {row["run"]: row for row in before if row["state"] != MISSING}
-    histories: dict[str, list[dict]] = {}
-    for row in rows:
-        histories.setdefault(row["run"], []).append(row)
+    known: dict[str, tuple[dict, list[dict]]] = {}
+    for name in dict.fromkeys([plan["experiment"], *experiments(folder)]):
+        before, rows = read(folder, name)
+        histories: dict[str, list[dict]] = {}
+        for row in rows:
+            histories.setdefault(row["run"], []).append(row)
+        for row in before:
+            if row["state"] != MISSING:
+                known.setdefault(row["run"], (row, histories.get(row["run"], [])))
     runs, epochs = [], {}
     for entry in plan["runs"]:
         run = Run(entry["folder"])
@@ -43,13 +48,18 @@ def export(plan: dict, folder: Path) -> None:
             ending["environment_changes"] = len(status["environment_changes"])
             epochs[run.id] = [{"run": run.id} | row for row in run.rows()]
         elif run.id in known:
-            ending = {key: known[run.id].get(key) for key in ENDING}
-            epochs[run.id] = histories.get(run.id, [])
+            before, epochs[run.id] = known[run.id]
+            ending = {key: before.get(key) for key in ENDING}
         about = described(entry) | {"run": run.id} | ending
         runs.append({key: about.get(key) for key in COLUMNS})
     table.write(folder / f"{plan['experiment']}-runs.csv", runs)
     every = [row for rows in epochs.values() for row in rows]
     table.write(folder / f"{plan['experiment']}-epochs.csv", every or [{"run": None, "epoch": None}])
+
+
+def experiments(folder: Path) -> list[str]:
+    """The names of those that have an archive in a folder."""
+    return sorted(path.name.removesuffix("-runs.csv") for path in folder.glob("*-runs.csv"))
 
 
 def read(folder: Path, experiment: str) -> tuple[list[dict], list[dict]]:

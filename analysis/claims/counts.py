@@ -151,7 +151,7 @@ class Trained(Claim):
     """Does a network of the grid train, by the best train accuracy of a run: `some` setting, or `none`?
 
     One run that reached the threshold shows that it can; that none can takes all settings of the plan and seeds enough.
-    below: gammas below this; every_seed: a setting counts as trained only if all of its runs did.
+    below: gammas below this; every_seed: a setting counts as trained only if all of its runs did, at least three.
     """
 
     test: Literal["trained"]
@@ -172,11 +172,13 @@ class Trained(Claim):
         outcome = outcomes(judged, self.threshold)
         good = outcome[outcome["every" if self.every_seed else "some"]]
         planned, seeds = judged.runs["setting"].nunique(), int(outcome["seeds"].min())
-        text = f"{len(good)} of {planned} settings trained, {seeds} seed{'s' if seeds != 1 else ''}"
+        most = int(outcome["seeds"].max())
+        counted = f"{seeds} seed{'s' if seeds != 1 else ''}" if seeds == most else f"{seeds} to {most} seeds"
+        text = f"{len(good)} of {planned} settings trained, {counted}"
         yes, no = (REPRODUCED, NOT_REPRODUCED) if self.expect == "some" else (NOT_REPRODUCED, REPRODUCED)
         if len(good):
-            text += f": {', '.join(named(good, len(outcome['label'].unique()) > 1, seeds > 1))}"
-            if self.every_seed and seeds < LEAST_SEEDS:
+            text += f": {', '.join(named(good, len(outcome['label'].unique()) > 1, good['seeds'].max() > 1))}"
+            if self.every_seed and good["seeds"].max() < LEAST_SEEDS:
                 return Finding(INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}; {seeds_missing(judged)}")
             return Finding(yes, text)
         if len(outcome) < planned:  # one that is missing might train
