@@ -193,7 +193,8 @@ def true_gradient(settings: Theory) -> list[dict]:
                  most * run.euclidean, most * run.variance),
             ):  # fmt: skip
                 mean, low, high = (float(large.mean()) + part for part in t_interval((small - large).tolist(), level))
-                rows.append(_row(remark, case, mean, float(large.mean()) + more, low=low, high=high, **about))
+                limit = float(large.mean()) + more * (1 + settings.thresholds.variance)  # at gamma = 1 both are equal
+                rows.append(_row(remark, case, mean, limit, low=low, high=high, **about))
             rows.append(_row("B.3 reverse", "D sigma^2 / T against a quarter of the bound of 3.1", most * run.variance,
                              run.bound / 4, **about))  # fmt: skip
     return rows
