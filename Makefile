@@ -4,6 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 ARGS ?=
+TIMEOUT ?= 20
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -115,8 +116,8 @@ dashboard: $(READY) .dashboards  ## your W&B project: a view a figure, the archi
 	    $(PY) -m pip install -q --disable-pip-version-check -r requirements-dashboards.txt || \
 	    echo "wandb-workspaces cannot be installed, see above" >&2
 
-test: $(READY) .dashboards  ## the tests, minutes; none may take more than 20 seconds
-	@$(PY) -m pytest -q -n auto --maxprocesses 8 --dist worksteal --timeout 20
+test: $(READY) .dashboards  ## the tests, minutes; none may take more than TIMEOUT=20 seconds
+	@$(PY) -m pytest -q -n auto --maxprocesses 8 --dist worksteal --timeout $(TIMEOUT)
 
 test-slow: $(READY)  ## the long tests
 	@$(PY) -m pytest -q -m slow

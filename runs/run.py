@@ -77,10 +77,12 @@ class Run:
         return complete and not self.damaged()
 
     def damaged(self) -> list[str]:
-        """The records of an ended run that are not what they were; none where no digest was written."""
+        """The records of an ended run that are not what they were; of runs from before digests were written, none."""
         status = self.status()
-        if status.get("state") not in ENDED or "digests" not in status:
+        if status.get("state") not in ENDED:
             return []
+        if "digests" not in status:
+            return ["status.json"] if "data" in status else []
         return [name for name, digest in self._digests(status).items() if digest != status["digests"].get(name)]
 
     def _digests(self, status: dict) -> dict[str, str]:

@@ -21,14 +21,14 @@ PROGRAM = """
 import runpy, sys, training.execute
 starts, failing = sys.argv.pop(1), int(sys.argv.pop(1))
 real = training.execute.train
-def train(config, run, observers):
+def train(config, run, observers, tracker):
     with open(starts, "a+") as file:
         file.write(run.name + "\\n")
         file.seek(0)
         tries = file.read().split()
     if run.name == tries[0] and tries.count(run.name) <= failing:
         raise RuntimeError("injected")
-    return real(config, run, observers)
+    return real(config, run, observers, tracker)
 training.execute.train = train
 sys.argv[0] = "sweep.py"
 runpy.run_path("sweep.py", run_name="__main__")

@@ -33,6 +33,7 @@ class Tracker:
         self.mode = Mode("disabled")
         self.rows: list[dict] = []
         self.first = 0  # what belongs to earlier steps is there already
+        self.last = -1  # the newest step that was logged
         self.sums = [0.0, 0.0, 0.0]  # of the batches logged so far in this epoch: loss, correct, images
 
     def begin(self, environment: dict, memory: Callable[[], float] | None = None) -> None:
@@ -73,7 +74,10 @@ class Tracker:
             id = self.files.new_id()  # W&B never gives an id back that was deleted there
             started = start(about, id, *where, init_seconds=SECOND_INIT_SECONDS)
         held = self.files.rows(id) if self.mode.name == "offline" else {}
-        self.first = max(held) + 1 if held else started.starting_step
+        if self.mode.name == "offline":
+            self.first = max([*held, self.files.logged(id)]) + 1
+        else:
+            self.first = started.starting_step
         self.files.keep_id(id)
         self.wandb = started
         place = started.url if self.mode.name == "online" else offline(self.mode.why)
@@ -123,6 +127,7 @@ class Tracker:
     def _log(self, step: int, found: dict) -> None:
         # W&B's own step is the step: what a server has already it refuses.
         self._quietly("log", lambda run: run.log(found, step=step, commit=True))
+        self.last = max(self.last, step)
 
     def finish(self, state: str, reason: str | None = None) -> None:
         """state: finished, diverged, interrupted or failed."""
@@ -137,6 +142,7 @@ class Tracker:
         if state == "interrupted":
             run.mark_preempting()  # W&B shows it as preempted, and a sweep there asks for it again
         run.finish(exit_code=int(state in ("failed", "interrupted")))
+        self.files.keep_logged(run.id, self.last)
         if self.mode.name == "online":
             self.files.mark_sent(run.id)
 

@@ -1,6 +1,7 @@
 """What W&B keeps of a run in its folder: the run's id there, and files that a server may not have got yet.
 
 <run>/wandb/id                                   the id of this copy of the run on W&B
+<run>/wandb/logged                               that id, and the last step that a session which ended well has logged
 <run>/wandb/offline-run-<time>-<id>/run-<id>.wandb   what was logged offline; and <file>.synced once a server has it
 <run>/wandb/run-<time>-<id>/run-<id>.wandb           the same of what was logged online
 """
@@ -35,6 +36,17 @@ class Files:
     def keep_id(self, id: str) -> None:
         self.folder.mkdir(exist_ok=True)
         (self.folder / "id").write_text(id + "\n")
+
+    def logged(self, id: str) -> int:
+        """The last step logged of this id in sessions that ended well; W&B may still be writing their files."""
+        try:
+            known, step = (self.folder / "logged").read_text().split()
+        except (FileNotFoundError, ValueError):
+            return -1
+        return int(step) if known == id else -1
+
+    def keep_logged(self, id: str, step: int) -> None:
+        (self.folder / "logged").write_text(f"{id} {step}\n")
 
     def unsent(self, kind: str, id: str = "*") -> list[Path]:
         """The files that a server may lack, oldest first; kind: "offline-run", "run" or "*run"."""
