@@ -504,6 +504,9 @@ def test_a_setting_counts_only_if_every_one_of_its_seeds_trains():
     assert judged(one, [trains(0.95, seed=0), trains(0.95, seed=1), trains(0.5, seed=2)])[0] == "not reproduced"
     assert judged(one, [trains(0.95, seed=seed) for seed in range(3)])[0] == "reproduced"
     assert judged(one, [trains(0.95, seed=seed) for seed in range(2)])[0] == "inconclusive"
+    others = [trains(0.95, gamma=0.2), trains(0.2, gamma=0.3)]  # of one seed each, which decide nothing
+    assert judged(one, others)[0] == "inconclusive"
+    assert "1 of 3 settings trained" in judged(one, [trains(0.95, seed=seed) for seed in range(3)] + others)[1]
 
 
 def test_deeper_takes_all_of_sgd_where_powersgd_trains():

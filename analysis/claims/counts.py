@@ -171,6 +171,9 @@ class Trained(Claim):
             raise NoVerdict("no run")
         outcome = outcomes(judged, self.threshold)
         good = outcome[outcome["every" if self.every_seed else "some"]]
+        enough = good["seeds"] >= LEAST_SEEDS
+        if self.every_seed and enough.any():  # of the others nobody knows yet
+            good = good[enough]
         planned, seeds = judged.runs["setting"].nunique(), int(outcome["seeds"].min())
         most = int(outcome["seeds"].max())
         counted = f"{seeds} seed{'s' if seeds != 1 else ''}" if seeds == most else f"{seeds} to {most} seeds"
@@ -178,7 +181,7 @@ class Trained(Claim):
         yes, no = (REPRODUCED, NOT_REPRODUCED) if self.expect == "some" else (NOT_REPRODUCED, REPRODUCED)
         if len(good):
             text += f": {', '.join(named(good, len(outcome['label'].unique()) > 1, good['seeds'].max() > 1))}"
-            if self.every_seed and good["seeds"].max() < LEAST_SEEDS:
+            if self.every_seed and not enough.any():
                 return Finding(INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}; {seeds_missing(judged)}")
             return Finding(yes, text)
         if len(outcome) < planned:  # one that is missing might train
