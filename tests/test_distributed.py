@@ -78,6 +78,7 @@ def stepped(tmp_path, processes: int, norm: str, sync: str) -> dict:
     return torch.load(out, weights_only=True)
 
 
+@pytest.mark.timeout(120)  # starts programs
 def test_the_averaged_gradient_is_that_of_one_process(tmp_path):
     one, two = (stepped(tmp_path, n, "plain", "alone") for n in (1, 2))
     for a, b in zip(one["first"], two["first"], strict=True):
@@ -89,6 +90,7 @@ def test_the_averaged_gradient_is_that_of_one_process(tmp_path):
     torch.testing.assert_close(one["sums"][3] / one["sums"][5], two["sums"][3] / two["sums"][5], rtol=1e-5, atol=0)
 
 
+@pytest.mark.timeout(120)  # starts programs
 def test_batchnorm_of_each_process_gives_another_step(tmp_path):
     """The reason why the statistics are part of a run's identity."""
     one, two = (stepped(tmp_path, n, "norm", "alone") for n in (1, 2))
@@ -103,6 +105,7 @@ def test_sync_batchnorm_is_refused_on_the_cpu_by_name(tmp_path):
     assert done.returncode != 0 and "sync_batchnorm=true needs CUDA" in done.stderr
 
 
+@pytest.mark.timeout(120)  # starts programs
 def test_a_run_on_two_processes_is_recorded_once_and_learns_the_same(tmp_path, real_mnist):
     def trained(processes):
         results = tmp_path / str(processes)

@@ -167,6 +167,7 @@ def test_a_run_of_another_process_is_waited_for_and_taken_over_if_that_dies(begi
     assert_complete(tmp_path, 5)
 
 
+@pytest.mark.timeout(120)  # starts programs
 def test_a_killed_worker_costs_nothing(begin, tmp_path):
     sweep = begin("launcher=local", "epochs=5")
     victim = wait_for(lambda: in_training(tmp_path, 1))

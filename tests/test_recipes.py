@@ -33,6 +33,7 @@ def checkout(tmp_path_factory):
     return folder
 
 
+@pytest.mark.timeout(120)  # starts programs
 @pytest.mark.parametrize("recipe", recipes())
 def test_a_recipe_works_as_it_stands(recipe, checkout):
     text = recipes()[recipe]

@@ -371,6 +371,7 @@ class Program:
         return outcome(execute(cli.typed(composed(*elsewhere))))
 
 
+@pytest.mark.timeout(120)  # starts programs
 def test_killed_stopped_and_interrupted_the_program_ends_as_if_it_had_not_been(tmp_path, real_mnist):
     program, rng = Program(tmp_path, real_mnist, epochs=20), random.Random(0)
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
