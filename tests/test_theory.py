@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from data.tensors import generator
+from data.tensors import TensorDataset, generator
 from optimizers import powerball
 from optimizers.theorem import TheoremPowerSGD
 from runs import table
 from runs.schema import ConfigError
-from theory import bounds, experiment, mnist, oracle, problems, remarks, verdicts
+from theory import batch, bounds, experiment, mnist, oracle, problems, remarks, verdicts
 from theory.iteration import iterate, squared_norm
-from theory.settings import Mnist, Realised, Steps, Theory, Thresholds, validate
+from theory.settings import Batch, Mnist, Realised, Steps, Theory, Thresholds, validate
 
 ROOT = Path(__file__).resolve().parent.parent
 F64 = torch.float64
@@ -45,7 +45,10 @@ def small(tmp_path):
         steps=Steps(dimension=4, horizon=5, betas=[0, 0.9], multiples=[0.3, 1, 3]),
         mnist=Mnist(run=False, gammas=[0.4], steps=4, batch=8, tuning_seed=0, seeds=[1, 2], lrs=[0.1, 0.01],
                     multiples=[1, 10], images=20, iterations=2),
-        thresholds=Thresholds(level=0.95, rounding=1e-9, slope=0.1, variance=0.05), workers=1, results=str(tmp_path),
+        batch=Batch(run=False, lr=0.1, path_gamma=0.5, epochs=[0, 1], gammas=[0.5, 1], sizes=[1, 64],
+                    draws=400, images=10_000, seeds=[1, 2]),
+        thresholds=Thresholds(level=0.95, rounding=1e-9, slope=0.1, variance=0.05, cosine=0.95), workers=1,
+        results=str(tmp_path),
         data_dir=str(tmp_path), redraw=False, progress=False,
     )  # fmt: skip
 
@@ -429,7 +432,9 @@ def test_verdicts_follow_the_rows():
            "measured": 3.0, "limit": 1.0, "holds": False}  # fmt: skip
 
     def words(cells, rows):
-        return {v["section"]: v["verdict"] for v in verdicts.judge({"bounds": cells, "remarks": rows})}
+        tables = {"bounds": cells, "remarks": rows, "batch": []}
+        judged_by = {"gamma": 0.4, "cosine": 0.95, "level": 0.95}
+        return {v["section"]: v["verdict"] for v in verdicts.judge(tables, judged_by)}
 
     found = words([cell], [row])
     assert found["theorem A.1"] == "reproduced" and found["theorem 3.2"] == "not run"
@@ -453,6 +458,43 @@ def test_power_method_finds_the_largest_eigenvalue():
     flat = torch.cat([p.detach().flatten() for p in model.parameters()])
     exact = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, flat)).abs().max()
     assert found == pytest.approx(float(exact), rel=1e-2)
+
+
+def test_the_mean_of_sigma_turns_and_shrinks_for_small_batches_and_not_at_gamma_1(small, monkeypatch):
+    labels = torch.arange(300) % 3
+    images = (60 * labels).view(-1, 1, 1, 1) + torch.randint(100, (300, 1, 4, 4), generator=generator(0))
+    data = TensorDataset(images.to(torch.uint8), labels, num_classes=3, mean=(0.3,), std=(0.25,))
+    torch.manual_seed(0)
+    monkeypatch.setattr(batch, "dataset", lambda _: data)
+    monkeypatch.setattr(batch, "network", lambda seed: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)))
+    rows = [row for seed in small.batch.seeds for row in batch.compare(seed, small)]
+    assert len(rows) == 2 * 2 * 2 * 2
+    for row in rows:
+        if row["gamma"] == 1:
+            assert row["cosine"] == pytest.approx(1, abs=0.1) and row["length"] == pytest.approx(1, abs=0.3)
+    powered = [row for row in rows if row["gamma"] == 0.5]
+    for one, many in zip(table.select(powered, batch=1), table.select(powered, batch=64), strict=True):
+        assert one["length"] < many["length"] < 1.05
+
+
+def test_the_agreement_of_means_is_that_of_their_expectations():
+    """Two noisy means of (3, 4) against (4, 3): the noise, which a plain norm would count, cancels."""
+    one, other = torch.tensor([3.0, 4.0, 1.0]), torch.tensor([3.0, 4.0, 0.0])
+    cosine, length = batch.agreement(one, other, torch.tensor([4.0, 3.0, 0.0]))
+    assert (cosine, length) == (pytest.approx(24 / 25), pytest.approx(1))
+    assert all(math.isnan(value) for value in batch.agreement(one, -one, one))
+
+
+@pytest.mark.parametrize(
+    ("cosines", "verdict"),
+    [((0.97, 0.975, 0.98), "reproduced"), ((0.5, 0.51, 0.52), "not reproduced"), ((0.9, 0.95, 1.0), "inconclusive")],
+)
+def test_the_point_with_the_lowest_cosine_decides_on_the_batch(cosines, verdict):
+    rows = [{"gamma": 0.4, "batch": 128, "epoch": 1, "seed": s, "cosine": c} for s, c in enumerate(cosines)]
+    rows += [{"gamma": 0.4, "batch": 128, "epoch": 0, "seed": s, "cosine": c} for s, c in enumerate((0.99, 1.0, 1.0))]
+    rows += [{"gamma": 0.4, "batch": 1, "epoch": 0, "seed": s, "cosine": 0.1} for s in range(3)]
+    found = verdicts._direction(rows, gamma=0.4, cosine=0.95, level=0.95)
+    assert found["verdict"] == verdict and "after epoch 1" in found["evidence"]
 
 
 def test_final_loss_is_the_last_quarter_and_inf_where_it_diverged():
@@ -529,7 +571,8 @@ def test_redraw_without_tables_says_what_to_run(tmp_path):
 @pytest.mark.slow
 def test_the_same_numbers_from_any_number_of_workers_and_when_redrawn(tmp_path):
     some = ["problems.quadratic=[2]", "problems.cosines=[2,3]", "problems.robust=[2]", "problems.network=[2]",
-            "horizons=[5,10]", "realised.horizons=[5]", "realised.rows.robust=[4]", "mnist.run=false"]  # fmt: skip
+            "horizons=[5,10]", "realised.horizons=[5]", "realised.rows.robust=[4]", "mnist.run=false",
+            "batch.run=false"]  # fmt: skip
     for workers in (1, 2):
         done = command(*some, f"workers={workers}", f"results={tmp_path / str(workers)}")
         assert done.returncode == 0, done.stderr

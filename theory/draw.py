@@ -121,6 +121,36 @@ def steps(rows: list[dict], curves: list[dict], provenance: dict):
     return figure
 
 
+def batches(rows: list[dict], provenance: dict):
+    """Cosine and length of the mean of sigma(g_B) over B, a panel a point of the path; bars are the seeds."""
+    epochs = sorted({row["epoch"] for row in rows})
+    figure, grid = style.plt.subplots(2, len(epochs), figsize=(11, 5.6), sharex=True, sharey="row", squeeze=False)
+    for column, epoch in zip(grid.T, epochs, strict=True):
+        for axes, key in zip(column, ("cosine", "length"), strict=True):
+            for gamma, colour in _gammas(rows):
+                line = select(rows, epoch=epoch, gamma=gamma)
+                sizes = sorted({row["batch"] for row in line})
+                values = [[row[key] for row in select(line, batch=size)] for size in sizes]
+                middle = np.array([np.mean(part) for part in values])
+                ends = [middle - [min(part) for part in values], [max(part) for part in values] - middle]
+                axes.errorbar(
+                    sizes, middle, ends, color=colour, marker="o", markersize=3, linewidth=1.2, label=f"γ {gamma:g}"
+                )
+            axes.axvline(128, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)))
+        column[0].set_title(f"after epoch {epoch}" if epoch else "at the start")
+        column[1].set(xscale="log", yscale="log", xlabel="batch size")
+    grid[0][0].set_ylabel("cosine of E σ(g) and σ(∇f)")
+    grid[1][0].set_ylabel("length of E σ(g), as a share")
+    grid[0][-1].legend(loc="lower right")
+    figure.tight_layout(rect=(0, 0.02, 1, 1))
+    _stamp(
+        figure,
+        provenance,
+        f"13 layers on MNIST, {len({row['seed'] for row in rows})} seeds (mean and range); dotted: 128",
+    )
+    return figure
+
+
 def _remaining(axes, rows: list[dict]) -> None:
     for rule, dash, marker in (("adaptive", "-", "o"), ("constant", "--", "s")):
         for beta, colour in zip(sorted({row["beta"] for row in rows}), style.COLOURS, strict=False):

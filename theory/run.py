@@ -9,17 +9,17 @@ from collections.abc import Iterator
 import torch
 from tqdm import tqdm
 
-from . import bounds, experiment, mnist, remarks, steps
+from . import batch, bounds, experiment, mnist, remarks, steps
 from .names import ORACLES, PROBLEMS
 from .settings import Theory
 
-TABLES = ("bounds", "remarks", "steps", "mnist")
+TABLES = ("bounds", "remarks", "steps", "mnist", "batch")
 
 
 def compute(settings: Theory) -> tuple[dict[str, list[dict]], dict]:
     """The rows of each table and their provenance. A number depends on the settings, never on the workers."""
     began = time.monotonic()
-    if settings.mnist.run:
+    if settings.mnist.run or settings.batch.run:
         mnist.mnist.fetch(settings.data_dir)  # refused now, not in minutes, and never by two processes at once
     tables: dict[str, list[dict]] = {name: [] for name in TABLES}
     todo = units(settings)
@@ -31,8 +31,14 @@ def compute(settings: Theory) -> tuple[dict[str, list[dict]], dict]:
     tables["remarks"] += remarks.rates(settings, tables["bounds"])
     tables["steps"].sort(key=lambda row: (PROBLEMS.index(row["problem"]), row["gamma"], row["beta"], row["rule"]))
     tables["mnist"].sort(key=lambda row: (row["gamma"], row["use"], row["rule"], row["value"], row["seed"]))
+    tables["batch"].sort(key=lambda row: (row["seed"], row["epoch"], row["gamma"], row["batch"]))
     provenance = {
         "repetitions": settings.repetitions,
+        "judged_by": {
+            "gamma": settings.batch.path_gamma,
+            "cosine": settings.thresholds.cosine,
+            "level": settings.thresholds.level,
+        },
         "seconds": round(time.monotonic() - began, 1),
         "workers": settings.workers,
         "python": platform.python_version(),
@@ -45,6 +51,7 @@ def compute(settings: Theory) -> tuple[dict[str, list[dict]], dict]:
 def units(settings: Theory) -> list[tuple]:
     """What can be computed on its own, the longest first: (table, arguments of its function)."""
     parts = [("mnist", gamma) for gamma in settings.mnist.gammas if settings.mnist.run]
+    parts += [("batch", seed) for seed in settings.batch.seeds if settings.batch.run]
     parts += [("bounds", task) for task in experiment.tasks(settings)]
     return [*parts, ("remarks",), *(("steps", *case) for case in steps.cases(settings))]
 
@@ -53,7 +60,7 @@ def work(unit: tuple, settings: Theory) -> tuple[str, list[dict]]:
     """The rows of a unit, and the table they belong to."""
     table, *arguments = unit
     function = {"bounds": experiment.measure, "remarks": remarks.everything, "steps": steps.compare,
-                "mnist": mnist.compare}[table]  # fmt: skip
+                "mnist": mnist.compare, "batch": batch.compare}[table]  # fmt: skip
     return table, function(*arguments, settings)
 
 

@@ -39,11 +39,25 @@ class Mnist:
 
 
 @dataclass
+class Batch:
+    run: bool
+    lr: float
+    path_gamma: float  # of the PowerSGD whose path is followed
+    epochs: list[int]  # where it is looked at; 0 is the start
+    gammas: list[float]
+    sizes: list[int]
+    draws: int  # of a batch, in each of two independent halves, at most
+    images: int  # in a half, at most
+    seeds: list[int]
+
+
+@dataclass
 class Thresholds:
     level: float
     rounding: float
     slope: float
     variance: float
+    cosine: float
 
 
 @dataclass
@@ -58,6 +72,7 @@ class Theory:
     realised: Realised
     steps: Steps
     mnist: Mnist
+    batch: Batch
     thresholds: Thresholds
     workers: int
     results: str
@@ -85,9 +100,22 @@ def validate(settings: Theory) -> None:
         _all(f"mnist.{key}", [getattr(settings.mnist, key)], lambda k: k >= 1, "at least 1")
     for key, values in (("steps", settings.steps.multiples), ("mnist", settings.mnist.multiples)):
         _all(f"{key}.multiples", values, lambda m: 0 < m < math.inf, "positive and finite")
+    for key in ("epochs", "gammas", "sizes", "seeds"):
+        _some(f"batch.{key}", getattr(settings.batch, key))
+    _all("batch.epochs", settings.batch.epochs, lambda epoch: epoch >= 0, "at least 0")
+    _all("batch.sizes", settings.batch.sizes, lambda size: size >= 1, "at least 1")
+    for key in ("draws", "images"):
+        _all(f"batch.{key}", [getattr(settings.batch, key)], lambda k: k >= 1, "at least 1")
+    _all("batch.lr", [settings.batch.lr], lambda lr: 0 < lr < math.inf, "positive and finite")
     _all("mnist.lrs", settings.mnist.lrs, lambda lr: 0 < lr < math.inf, "positive and finite")
-    _all("gammas", settings.gammas + settings.mnist.gammas, lambda g: 0 <= g <= 1, "in [0, 1]")
+    _all(
+        "gammas",
+        settings.gammas + settings.mnist.gammas + settings.batch.gammas + [settings.batch.path_gamma],
+        lambda g: 0 <= g <= 1,
+        "in [0, 1]",
+    )
     _all("betas", settings.betas + settings.steps.betas, lambda b: 0 <= b < 1, "in [0, 1)")
+    _all("thresholds.cosine", [settings.thresholds.cosine], lambda cosine: 0 < cosine <= 1, "in (0, 1]")
     _all("thresholds.level", [settings.thresholds.level], lambda level: 0 < level < 1, "in (0, 1)")
     groups = {"problems": settings.problems}
     groups |= {f"realised.{kind}": getattr(settings.realised, kind) for kind in ORACLES[1:]}

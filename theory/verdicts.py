@@ -1,6 +1,7 @@
 """What the theorems, the remarks and B.3 say, and what the numbers say to it. Pure functions of the tables' rows."""
 
-from analysis.verdicts import NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from analysis.statistics import t_interval
+from analysis.verdicts import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 from runs.table import select
 
 from .bounds import THEOREMS
@@ -13,8 +14,8 @@ CLAIMS = {
 }
 
 
-def judge(tables: dict[str, list[dict]]) -> list[dict]:
-    """The verdicts, in the paper's order, as rows."""
+def judge(tables: dict[str, list[dict]], settings: dict) -> list[dict]:
+    """The verdicts, in the paper's order, as rows; settings: what `judged_by` names."""
     remarks = tables["remarks"]
     found = [_theorem(name, select(tables["bounds"], theorem=name)) for name in THEOREMS]
     found += [
@@ -35,6 +36,7 @@ def judge(tables: dict[str, list[dict]]) -> list[dict]:
         _all(remarks, "B.3", "The bounds on g_t are bounds on the true gradient (here with the factor 1).", "B.3"),
         _all(remarks, "B.3 reverse", "The estimates of both are equivalent up to a constant factor (D + 1/4).",
              "B.3, last sentence", "The paper shows one direction; at gamma = 0 the factor is the dimension."),
+        _direction(tables["batch"], **settings),
     ]  # fmt: skip
     return found
 
@@ -76,6 +78,28 @@ def _batch(remarks: list[dict]) -> dict:
         f"factor {least['measured'] / least['limit']:.3g} or more"
     )
     return _row(claim, "remark 3.4", _word(len(missed) == len(rows)), evidence)
+
+
+def _direction(rows: list[dict], *, gamma: float, cosine: float, level: float) -> dict:
+    """Of the points of the path the one whose mean cosine over the seeds is lowest decides."""
+    claim = (
+        f"A batch of 128, the experiments', is large enough for direction: all along figure 2's path (gamma {gamma:g}) "
+        f"the mean of sigma(g_t) has a cosine of {cosine:g} or more with sigma(grad f)."
+    )
+    section = "4.1, against B_t = T in theorem 3.1; not stated there"
+    objection = "The limit is ours, and so is the choice of one network; a mean that turns need not converge worse."
+    rows = select(rows, gamma=gamma, batch=128)
+    if not rows:
+        return _row(claim, section, NOT_RUN, "", objection)
+    points = {
+        epoch: t_interval([row["cosine"] for row in select(rows, epoch=epoch)], level)
+        for epoch in sorted({row["epoch"] for row in rows})
+    }
+    epoch, (mean, low, high) = min(points.items(), key=lambda point: point[1][0])
+    verdict = REPRODUCED if low >= cosine else NOT_REPRODUCED if high < cosine else INCONCLUSIVE
+    seeds = len({row["seed"] for row in rows})
+    evidence = f"lowest after epoch {epoch}: {mean:.3f} [{low:.3f}, {high:.3f}] over {seeds} seeds"
+    return _row(claim, section, verdict, evidence, objection)
 
 
 def _case(row: dict) -> str:
