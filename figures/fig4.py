@@ -138,6 +138,10 @@ FIGURES = {
         "figure4_sgd_long", "fig4_sgd_long", "Plain SGD for 100 epochs",
         "Figure 4 for plain SGD over 100 epochs: a plateau or a failure?",
     ),
+    "fig4_exploding": figure(
+        "figure4_exploding", "fig4_exploding", "Exploding gradients, 13 layers",
+        "Figure 4 for He's initialisation times 2, whose gradients explode: does PowerSGD help there, too?",
+    ),
     "fig4_normalised": figure(
         "figure4_normalised", "fig4_normalised", "Figure 4 with normalised inputs",
         "Figure 4 for PowerSGD with normalised inputs: do 15 layers train under that reading of the paper's setup?",

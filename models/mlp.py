@@ -12,18 +12,24 @@ class MLP(nn.Module):
     Table 3 has width 256 and depths 12 to 15 (10 to 13 hidden layers between the input and output layers);
     section 4.3 uses depth 13. The paper leaves the initialisation unsaid: "torch" is `nn.Linear`'s default.
 
+    gain multiplies all weights after the initialisation; above 1 with init="he" signals and gradients explode.
+
     Input [batch, ...] with in_features values an image, output logits [batch, num_classes].
     Raises ValueError for a depth below 2 or an unknown initialisation.
     """
 
     def __init__(self, in_features: int = 784, num_classes: int = 10, depth: int = 13, width: int = 256,
-                 init: str = "torch"):  # fmt: skip
+                 init: str = "torch", gain: float = 1.0):  # fmt: skip
         super().__init__()
         if depth < 2:
             raise ValueError(f"an MLP has at least 2 layers, not depth {depth}")
         sizes = [in_features] + [width] * (depth - 1) + [num_classes]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
         initialise(self, init)
+        if gain != 1:
+            with torch.no_grad():
+                for layer in self.layers.children():
+                    layer.weight.mul_(gain)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)

@@ -119,6 +119,7 @@ class Model:
 class MLP(Model):
     depth: int = setting(at_least(2))
     width: int = setting(at_least(1))
+    gain: float = setting(ABOVE_ZERO, default=1.0, before=1.0)  # of all weights, after their initialisation
 
 
 @dataclass(kw_only=True)

@@ -582,7 +582,6 @@ def test_claims_that_need_no_run():
     assert CLAIMS["no-extra-memory"].judge(None).verdict == "reproduced"
     assert CLAIMS["fig3-larger-near-zero"].judge(None).verdict == "reproduced"
     assert CLAIMS["best-known-bounds"].judge(None).verdict == "not testable"
-    assert CLAIMS["exploding-gradients"].judge(None).verdict == "not run"
 
 
 def test_what_cannot_be_tested_says_what_was_measured_and_no_verdict():

@@ -32,6 +32,20 @@ def test_default_initialisation_is_torchs_own():
     assert torch.equal(ours, torch.nn.Linear(784, 256).weight)
 
 
+def test_gain_multiplies_the_weights_and_with_he_makes_the_gradient_explode():
+    def first_gradient(gain):
+        torch.manual_seed(3)
+        model = MLP(in_features=16, width=64, init="he", gain=gain)
+        model(torch.randn(8, 16)).square().sum().backward()
+        return model.layers[0]
+
+    plain, doubled = first_gradient(1.0), first_gradient(2.0)
+    assert torch.equal(doubled.weight, 2 * plain.weight)
+    torch.testing.assert_close(
+        doubled.weight.grad, 2**25 * plain.weight.grad
+    )  # of the square
+
+
 def test_too_shallow_is_refused():
     with pytest.raises(ValueError, match="at least 2 layers, not depth 1"):
         MLP(depth=1)

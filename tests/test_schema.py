@@ -71,6 +71,7 @@ LIMITS = [
     ("dataset.sizes", [], [1], "two numbers, each at least 1"),
     ("model.depth", 2, 1, "at least 2"),
     ("model.width", 1, 0, "at least 1"),
+    ("model.gain", 0.5, 0, "above 0"),
     ("model.init", "orthogonal", "kaiming", "one of torch, he, he_fan_out, xavier, lecun, orthogonal"),
     ("optimizer.lr", 0.0, -0.1, FLOAT32),
     ("optimizer.lr", 1e-45, 1e-46, FLOAT32),

@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-from analysis.verdicts import NOT_REPRODUCED, NOT_RUN, NOT_TESTABLE, REPRODUCED
+from analysis.verdicts import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 from optimizers import PowerSGD, powerball
 
 from .schema import Claim, Finding
@@ -57,14 +57,4 @@ class Untestable(Claim):
         return Finding(NOT_TESTABLE, self.reason)
 
 
-class Untested(Claim):
-    """An experiment could, and there is none."""
-
-    test: Literal["untested"]
-    reason: str
-
-    def judge(self, archive):
-        return Finding(NOT_RUN, self.reason)
-
-
-KINDS = (NoExtraMemory, LargerNearZero, Untestable, Untested)
+KINDS = (NoExtraMemory, LargerNearZero, Untestable)
