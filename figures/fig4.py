@@ -116,7 +116,7 @@ FIGURES = {
     "fig4": figure("figure4", "fig4", "Figure 4", __doc__),
     "fig4_controls": figure(
         "figure4_controls", "fig4_controls", "Figure 4's question to SGD with longer steps",
-        "Figure 4 for SGD with longer steps along the gradient: is it the power, or only a larger step? The same rule.",
+        "Figure 4 for SGD with longer steps along the gradient: is one longer step for all layers enough? Same rule.",
     ),
     "fig4_tensorwise": figure(
         "figure4_tensorwise", "fig4_tensorwise", "Figure 4's question to the length of each tensor's step",

@@ -56,7 +56,7 @@ def draw(found: pd.DataFrame, provenance: dict):
 FIGURES = {
     "fig5": Figure(__doc__, functools.partial(make, "figure5"), "fig5", "laptop"),
     "fig5_controls": Figure(
-        "Figure 5 for SGD with longer steps along the gradient: is it the power, or only a larger step?",
+        "Figure 5 for SGD with longer steps along the gradient: is one longer step for all layers enough?",
         functools.partial(make, "figure5_controls"), "fig5_controls", "laptop",
     ),
 }  # fmt: skip

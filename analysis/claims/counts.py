@@ -91,7 +91,7 @@ class EpochsUntil(OneSetting):
 class Amplified(OneSetting):
     """The 1-norm of the powered gradient over that of the gradient itself, in the same run and epoch: a run's smallest.
 
-    0 where the gradient is exactly 0, which no power amplifies.
+    Of the epochs that have a gradient; where it is exactly 0 there is nothing to amplify.
     """
 
     test: Literal["amplified"]
@@ -99,9 +99,8 @@ class Amplified(OneSetting):
     form: ClassVar[str] = ".3g"
 
     def values(self, epochs):
-        ratio = (epochs["powered_norm1"] / epochs["grad_norm1"]).where(epochs["grad_norm1"] > 0, 0.0)
-        powered = epochs["powered_norm1"].notna()
-        return ratio[powered].groupby(epochs["run"][powered]).min()
+        alive = epochs[(epochs["grad_norm1"] > 0) & epochs["powered_norm1"].notna()]
+        return (alive["powered_norm1"] / alive["grad_norm1"]).groupby(alive["run"]).min()
 
     def name(self):
         return "smallest ratio of a run"

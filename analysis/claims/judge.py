@@ -25,6 +25,10 @@ from .fixed import Ancestry
 from .schema import Archive, Claim, ClaimError, Finding, NoVerdict
 
 HEADER = ["claim", "the paper", "verdict", "fixed", "evidence", "strongest objection"]
+NOTE = (
+    "*Fixed*: whether the test and its thresholds stood before the runs, and since which commit. How an interval is "
+    "made changed for all claims in b67480d8c83c ([verdicts](../../docs/verdicts.md))."
+)
 CLAIMS = Path(__file__).with_name("claims.yaml")
 KINDS = (*entries.KINDS, *grids.KINDS, *counts.KINDS, *facts.KINDS)
 
@@ -92,10 +96,9 @@ def _verdict(key: str, claim: Claim, place: str, archive: Archive, ancestry: Anc
     if found.verdict != NOT_RUN and reason:
         about.verdict, about.evidence = NOT_TESTABLE_HERE, f"{reason}. Measured: {found.numbers or found.evidence}"
     commits = {environment["commit"] for environment in judged.ended()["environment"]}
-    if claim.fixed and commits:
-        about.fixed = f"{ancestry.before(claim.fixed, commits)} ({claim.fixed})"
-    elif claim.fixed:
-        about.fixed = f"no run yet ({claim.fixed})"
+    decides = needs.RULE if about.verdict == NOT_TESTABLE_HERE else claim.fixed
+    if decides:
+        about.fixed = f"{ancestry.before(decides, commits) if commits else 'no run yet'} ({decides})"
     return about
 
 
@@ -125,7 +128,7 @@ def main() -> None:
     ancestry.write()
     path = arguments.results / arguments.tier / "claims.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"# The paper's claims, tier {arguments.tier}\n\n{as_markdown(verdicts)}")
+    path.write_text(f"# The paper's claims, tier {arguments.tier}\n\n{as_markdown(verdicts)}\n{NOTE}\n")
     for found in verdicts:
         print(f"{found.verdict:15} {found.claim} [{found.place}]\n{'':15} {found.evidence}")
     counted = Counter(found.verdict for found in verdicts)
