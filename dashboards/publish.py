@@ -10,19 +10,20 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from analysis.claims import judge
 from dashboards.contents import Archived, archived, experiments, paper_values
 from runs import table
 from runs.schema import Wandb
 from training import view
-from training.wandb_session import chosen_mode, project, start, wandb_module
+from training.wandb_session import chosen_mode, deleted_there, one_line, project, silent, start, wandb_module
 
-AT_ONCE = 8
+AT_ONCE = (8, 4, 1)  # what fails is tried again, with fewer at once
 IDS = 5  # how often a run is given another id
 PATIENCE = {"init_seconds": 20.0, "finish_seconds": 300.0}
+SILENCE = 10.0  # seconds after which a server that does not answer is given up
 
 
 def publish(results: Path, to_project: str | None, entity: str | None) -> int:
@@ -36,18 +37,22 @@ def publish(results: Path, to_project: str | None, entity: str | None) -> int:
     asked.project = project(asked)
     asked.entity = asked.entity or wandb.setup().settings.entity or wandb.Api().default_entity
     there = published(asked)
-    count = backfill(results, asked, there)
-    print(f"archive  {count} runs sent, {len(there)} were there")
+    failed = backfill(results, asked, there)
     summaries = [summary(results, tier, name) for tier, name in experiments(results)]
-    changed = [one for one in summaries if there.get(one.id) != one.digest]
-    send(changed, lambda one, folder: send_summary(one, asked, folder))
-    print(f"summary  {len(changed)} of {len(summaries)} sent")
+    changed = {one.id: partial(send_summary, one, asked) for one in summaries if there.get(one.id) != one.digest}
+    failed += send("summaries", changed)
     from dashboards.report import report, save
     from dashboards.views import views
 
     for one in [*views(results, asked.entity, asked.project), report(results, asked.entity, asked.project)]:
-        print(f"saved    {save(one)}")
-    return 0
+        try:
+            print(f"saved    {save(one)}")
+        except Exception as error:  # of the network, of W&B, or of its package
+            print(f"not saved: {one_line(error)}")
+            failed += 1
+    if failed:
+        print("Rerun to send what is missing.")
+    return min(1, failed)
 
 
 def published(asked: Wandb) -> dict[str, str]:
@@ -65,22 +70,53 @@ ARCHIVE, PAPER, SUMMARY = "archive", "the paper", "summary"
 
 
 def backfill(results: Path, asked: Wandb, there: Iterable[str]) -> int:
-    """Send the archive's runs and the paper's values that the project lacks; returns how many.
+    """Send the archive's runs and the paper's values that the project lacks; returns how many could not be sent.
 
     Runs that this machine has trained and logged itself are there as its own.
     """
     own = {path.parent.parent.name.rsplit("-", 1)[-1] for path in results.glob("runs/*/wandb/id")}
     runs = [run for run in archived(results) if run.id not in there and run.id not in own]
     values = [value for value in paper_values(results) if value[0] not in there]
-    send(runs, lambda run, folder: send_archived(run, asked, folder))
-    send(values, lambda value, folder: send_value(*value, asked, folder))
-    return len(runs) + len(values)
+    jobs = {f"archive-{run.id}": partial(send_archived, run, asked) for run in runs}
+    jobs |= {id: partial(send_value, id, about, found, asked) for id, about, found in values}
+    return send("runs", jobs)
 
 
-def send(things: list, one: Callable[[Any, Path], None]) -> None:
-    """Several at once; W&B's own files of it are not kept."""
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda thing: one(thing, Path(folder)), things))
+def send(what: str, jobs: dict[str, Callable[[Path], None]]) -> int:
+    """Do the jobs, several at once, each with a folder for W&B's own files; returns how many failed in the end.
+
+    A busy machine or server may fail a run: it is tried again after the others. Once the server no longer answers,
+    nothing more is tried.
+    """
+    wandb = wandb_module()
+    url, errors, left, lost = wandb.setup().settings.base_url, {}, jobs, ""
+
+    def attempt(name: str) -> None:
+        nonlocal lost
+        if lost:
+            return
+        try:
+            jobs[name](Path(folder))
+            del errors[name]
+        except Exception as error:
+            errors[name] = one_line(error)
+            lost = silent(url, SILENCE)
+
+    for at_once in AT_ONCE:
+        errors = dict.fromkeys(left, "not tried")
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(attempt, left))
+        left = errors
+        if not left or lost:
+            break
+        wandb.teardown()  # W&B's service holds on to the id of a run that it could not start
+    print(f"{what:<9}{len(jobs) - len(left)} of {len(jobs)} sent")
+    if lost:
+        print(f"not sent: {len(left)} {what}, since {url} does not answer: {lost}")
+    else:
+        for name, why in left.items():
+            print(f"not sent: {name}: {why}")
+    return len(left)
 
 
 def send_archived(run: Archived, asked: Wandb, folder: Path) -> None:
@@ -105,7 +141,7 @@ def begin(id: str, about: view.About, asked: Wandb, folder: Path):
         try:
             return start(about, id if number == 1 else f"{id}-{number}", "online", folder, asked, **PATIENCE)
         except Exception as error:
-            if "409" not in str(error) or number == IDS:
+            if not deleted_there(error) or number == IDS:
                 raise
 
 

@@ -18,6 +18,13 @@ from .wandb_stub import KEY, Server
 torch.set_num_threads(1)  # the bits of a run depend on it, and test processes share the cores
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """What starts W&B's service has two minutes, as tests that start programs have."""
+    for item in items:
+        if "no_account" in item.fixturenames:
+            item.add_marker(pytest.mark.timeout(120))
+
+
 @pytest.fixture(autouse=True)
 def data_is_read_anew():
     build.read_split.cache_clear()
@@ -61,7 +68,9 @@ def no_account(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(no_account, monkeypatch) -> Iterator[Server]:
-    """A W&B server on this machine, and an account there."""
+    """A W&B server on this machine, and an account there. It answers, so that patience with it costs nothing."""
+    for name in ("PROBE_SECONDS", "INIT_SECONDS", "SECOND_INIT_SECONDS", "FINISH_SECONDS"):
+        monkeypatch.setattr(wandb_session, name, 60)
     with Server() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)

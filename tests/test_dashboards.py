@@ -79,7 +79,6 @@ def claims(results):
 
 def test_twice_is_once_and_what_was_deleted_comes_back(results, server, monkeypatch, capsys):
     pytest.importorskip("wandb_workspaces")
-    monkeypatch.setitem(publish.PATIENCE, "init_seconds", 2.0)
     publish.publish(results, None, None)
     runs, views = {place: dict(run.lines) for place, run in server.runs.items()}, dict(server.views)
     server.queries.clear()
@@ -89,6 +88,7 @@ def test_twice_is_once_and_what_was_deleted_comes_back(results, server, monkeypa
 
     gone = next(place for place in server.runs if place[2].startswith("archive-"))
     server.runs[gone].deleted = True
+    monkeypatch.setitem(publish.PATIENCE, "init_seconds", 4.0)  # W&B itself asks again until then
     publish.publish(results, None, None)
     again = server.runs[(*gone[:2], f"{gone[2]}-2")]
     assert again.lines.keys() == runs[gone].keys() and again.state == "finished"
@@ -101,6 +101,44 @@ def test_a_run_of_one_s_own_is_not_sent_as_the_archive_s_too(results, server):
     (folder / "id").write_text("mine\n")
     publish.backfill(results, publish.Wandb(project="p", entity=ENTITY), {})
     assert set(of(server, "archive-")) == {f"archive-{run['run']}" for run in others}
+
+
+def test_a_run_that_could_not_be_started_is_tried_again_and_one_that_never_can_is_named(results, server, capsys):
+    run, asked, tries = contents.archived(results)[0], publish.Wandb(project="p", entity=ENTITY), []
+
+    def slow_at_first(folder) -> None:
+        tries.append("slow")
+        server.mute = len(tries) == 1
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setitem(publish.PATIENCE, "init_seconds", 1.0 if server.mute else 60.0)
+                publish.send_archived(run, asked, folder)
+        finally:
+            server.mute = False
+
+    def broken(folder) -> None:
+        raise RuntimeError("no picture\nat all")
+
+    assert publish.send("runs", {"one": slow_at_first}) == 0 and len(tries) == 2
+    assert server.run.state == "finished" and len(server.run.lines) == len(run.rows)
+    assert publish.send("runs", {"other": broken, "fine": lambda folder: None}) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "runs     1 of 1 sent", "runs     1 of 2 sent", "not sent: other: RuntimeError: no picture",
+    ]  # fmt: skip
+
+
+def test_a_server_that_is_gone_is_given_up_at_once_in_one_line(server, capsys, monkeypatch):
+    monkeypatch.setattr(publish, "SILENCE", 0.2)
+    tried = []
+
+    def gone(folder) -> None:
+        tried.append(folder)
+        server.mute = True
+        raise TimeoutError("init")
+
+    assert publish.send("runs", {str(number): gone for number in range(50)}) == 50
+    (_, line) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"not sent: 50 runs, since {server.url} does not answer") and len(tried) < 50
 
 
 def test_without_an_account_it_says_what_to_do_and_leaves_with_2(results, capsys):

@@ -12,18 +12,18 @@ from training.execute import execute
 from training.wandb_files import Files
 
 from .helpers import make_config
-from .test_tracking import agrees, logged, stopping
+from .test_tracking import agrees, logged, silence, stopping
 
 pytestmark = pytest.mark.usefixtures("no_account")
 
 
 @pytest.mark.slow  # depends on when the server went mute
 def test_what_a_lost_server_lacks_is_sent_afterwards_and_once(tmp_path, fake_mnist, server, monkeypatch):
-    monkeypatch.setattr(wandb_session, "FINISH_SECONDS", 1)
     config = make_config(tmp_path, epochs=4, **{"wandb.mode": "online", "wandb.artifacts": "tables"})
     with pytest.raises(Interrupted):
         execute(config, stopping(2, Interrupted(15)))  # these two have arrived
-    run = execute(config, lambda row: setattr(server, "mute", server.mute or row["epoch"] == 3))
+    monkeypatch.setattr(wandb_session, "FINISH_SECONDS", 1)
+    run = execute(config, lambda row: silence(server, monkeypatch) if row["epoch"] == 3 else None)
     assert not agrees(server.run.rows, run) and len(run.rows()) == 4
     wandb.teardown()  # as if that process had ended
     server.mute = False
@@ -45,6 +45,7 @@ def test_what_was_logged_offline_in_several_sessions_is_uploaded_once(tmp_path, 
     empty = run.folder / "wandb" / "offline-run-20200101_000000-x"
     empty.mkdir()
     (empty / "run-x.wandb").write_bytes(b":W&B\0\0\0")
+    wandb.teardown()  # as if those processes had ended
     for _ in range(2):
         assert sync(tmp_path / "results" / "runs") == 0
         assert agrees(server.run.rows, run)
@@ -64,8 +65,8 @@ def test_a_run_in_training_is_left_alone(tmp_path, fake_mnist, server, capsys):
 def test_a_run_that_cannot_be_sent_is_named_and_stops_no_other(tmp_path, fake_mnist, server, monkeypatch, capsys):
     monkeypatch.setattr(wandb_session, "FINISH_SECONDS", 1)
     for seed in (0, 1):
-        execute(make_config(tmp_path, seed=seed, **{"wandb.mode": "online"}),
-                lambda row: setattr(server, "mute", True))  # fmt: skip
+        with monkeypatch.context() as patch:
+            execute(make_config(tmp_path, seed=seed, **{"wandb.mode": "online"}), lambda row: silence(server, patch))
         server.mute = False
         wandb_session._silences.clear()
     monkeypatch.setattr("dashboards.sync.records_of", broken_once())

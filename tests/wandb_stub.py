@@ -68,8 +68,7 @@ class Server:
         self.mute, self.mute_after, self.delay = False, math.inf, 0.0
         self.connections: list[socket.socket] = []
         self.over = threading.Event()
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
-        self.http.daemon_threads = True
+        self.http = _HTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
 
     def __enter__(self) -> "Server":
@@ -267,6 +266,11 @@ class Server:
     def _viewer(self, variables: dict):
         viewer = {"id": "me", "entity": ENTITY, "flags": "{}", "teams": {"edges": []}}
         return 200, {"data": {"viewer": viewer, "serverInfo": {"cliVersionInfo": {}}, "model": None, "project": None}}
+
+
+class _HTTPServer(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # connections that a busy machine accepts late are not dropped
 
 
 class _Handler(BaseHTTPRequestHandler):

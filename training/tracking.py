@@ -13,12 +13,11 @@ from runs.identity import science
 from runs.run import Run
 from runs.schema import Config
 
-from . import view
+from . import view, wandb_session
 from .wandb_files import Files
-from .wandb_session import Mode, chosen_mode, offline, one_line, silent, start, trial, wandb_module
+from .wandb_session import Mode, chosen_mode, deleted_there, offline, one_line, silent, start, trial, wandb_module
 
 NO_GPU = ("cpu", "mps")
-SECOND_INIT_SECONDS = 3  # for another id, if the first was deleted
 
 
 class Tracker:
@@ -69,10 +68,10 @@ class Tracker:
         try:
             started = start(about, id, *where)
         except Exception as error:
-            if "409" not in str(error) or trial():
+            if not deleted_there(error) or trial():
                 raise
-            id = self.files.new_id()  # W&B never gives an id back that was deleted there
-            started = start(about, id, *where, init_seconds=SECOND_INIT_SECONDS)
+            id = self.files.new_id()
+            started = start(about, id, *where, init_seconds=wandb_session.SECOND_INIT_SECONDS)
         held = self.files.rows(id) if self.mode.name == "offline" else {}
         if self.mode.name == "offline":
             self.first = max([*held, self.files.logged(id)]) + 1

@@ -14,6 +14,7 @@ from . import view
 # A dead or slow server costs a run at most 20 seconds in all.
 PROBE_SECONDS = 3
 INIT_SECONDS = 7
+SECOND_INIT_SECONDS = 3  # for another id, if the first was deleted
 FINISH_SECONDS = 7
 SILENCE_SECONDS = 600  # for which a server that did not answer is not asked again
 FLUSH_SECONDS = 1  # how old what `make watch` shows may be, and what a kill may cost
@@ -117,7 +118,7 @@ def has_credentials(server: str) -> bool:
 _silences: dict[str, tuple[float, str]] = {}
 
 
-def silent(server: str) -> str:
+def silent(server: str, seconds: float | None = None) -> str:
     """Why a server does not answer, "" if it does; one that did not is not asked again for a while."""
     since, why = _silences.get(server, (-SILENCE_SECONDS, ""))
     if time.monotonic() - since < SILENCE_SECONDS:
@@ -125,7 +126,7 @@ def silent(server: str) -> str:
     query = b'{"query": "query ServerInfo { serverInfo { cliVersionInfo } }"}'
     request = urllib.request.Request(f"{server}/graphql", query, {"Content-Type": "application/json"})
     try:
-        urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+        urllib.request.urlopen(request, timeout=seconds or PROBE_SECONDS).close()
     except urllib.error.HTTPError as error:
         if error.code >= 500:
             _silences[server] = time.monotonic(), one_line(error)
@@ -147,6 +148,11 @@ def forecast(asked: Wandb) -> str:
 def offline(why: str) -> str:
     """What is said of a run or sweep that is logged offline."""
     return f"offline{f' ({why})' if why else ''}; make watch shows its curves, make sync uploads them"
+
+
+def deleted_there(error: Exception) -> bool:
+    """Whether a run could not be started because W&B never gives an id back that was deleted there."""
+    return "HTTP 409" in str(error)
 
 
 def one_line(error: Exception) -> str:
