@@ -41,9 +41,7 @@ def test_gain_multiplies_the_weights_and_with_he_makes_the_gradient_explode():
 
     plain, doubled = first_gradient(1.0), first_gradient(2.0)
     assert torch.equal(doubled.weight, 2 * plain.weight)
-    torch.testing.assert_close(
-        doubled.weight.grad, 2**25 * plain.weight.grad
-    )  # of the square
+    torch.testing.assert_close(doubled.weight.grad, 2**25 * plain.weight.grad)  # of the square
 
 
 def test_too_shallow_is_refused():
