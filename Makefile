@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 .NOTPARALLEL:
 FIG1 := fig1a fig1b fig1c fig1d fig1e fig1f fig1g fig1h fig1i fig1j
 PAIRS := fig1ab fig1cd fig1ef fig1gh fig1ij
-.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw paper-check gpu-check sync watch dashboard .dashboards test test-slow test-slurm mutants lint clean
+.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw verify paper-check gpu-check sync watch dashboard .dashboards test test-slow test-slurm mutants lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, o
 
 gpu-check:  ## does everything run on this machine's GPU? needs torch, torchvision, numpy alone
 	@$(or $(wildcard $(PY)),$(PYTHON)) -m benchmarks.gpu_check $(ARGS)
+
+verify: $(READY)  ## is every run, table, plan and data file what was written? restores what it can
+	@$(PY) sweep.py verify=true $(ARGS)
 
 sync: $(READY)  ## upload to W&B what was logged offline or left behind by a lost server
 	@$(PY) -m dashboards sync

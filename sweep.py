@@ -1,8 +1,13 @@
 """Train all runs that an experiment asks for: `python sweep.py experiment=fig2 tier=smoke launcher=local`."""
 
 import math
+import signal
 import sys
 from pathlib import Path
+
+from runs.interrupt import during_imports
+
+signal.signal(signal.SIGINT, during_imports)
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,14 +25,21 @@ def main(config) -> None:
     from sweeps import cost, show
     from sweeps.plan import Experiment
 
-    asked = [name for name in ("plan", "status", "calibrate", "merge") if config[name]]
+    asked = [name for name in ("plan", "status", "calibrate", "merge", "verify") if config[name]]
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(f'{name}={config[name]}' for name in asked)}: one at a time")
     launcher = HydraConfig.get().launcher
     given = list(HydraConfig.get().overrides.task)
     if config.merge is not None:
-        print(*merge(Path(config.merge), Path(config.runs)), sep="\n")
-        return
+        lines, fit = merge(Path(config.merge), Path(config.runs))
+        print(*lines, sep="\n")
+        sys.exit(0 if fit else 1)
+    if config.verify:
+        from sweeps.verify import verify
+
+        lines, sound = verify(Path(config.results), Path(config.runs), Path(config.data_dir))
+        print(*lines, sep="\n")
+        sys.exit(0 if sound else 1)
     if (config.plan or config.calibrate) and config.experiment is None and not config.grid:
         plans: list = all_plans(given)
     else:
@@ -38,7 +50,8 @@ def main(config) -> None:
         print(f"calibration {cost.calibrate(jobs, Path(config.results))}")
     elif config.plan:
         print(show.plan_table(plans, launcher))
-        show.keep_costs(plans, launcher)
+        if config.archive:
+            show.keep_costs(plans, launcher)
     elif config.status:
         print(show.status_table(plans[0], launcher))
     else:

@@ -1,7 +1,12 @@
 """Train one network with one optimizer, or many with -m: `python train.py --help`."""
 
+import signal
 import sys
 from functools import partial
+
+from runs.interrupt import during_imports
+
+signal.signal(signal.SIGINT, during_imports)
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,7 +22,7 @@ cli.register()
 def main(config) -> float:
     """Returns the best test accuracy, so that Hydra sweepers can optimise it."""
     settings = cli.typed(config)
-    for name in ("plan", "status", "calibrate", "merge"):
+    for name in ("plan", "status", "calibrate", "merge", "verify"):
         if config[name]:
             raise ConfigError(f"{name}={config[name]}: python sweep.py does that")
 
@@ -35,7 +40,7 @@ def main(config) -> float:
 
     main_process = World.from_environment().main
     hidden = None if settings.progress and main_process else True  # None: shown on a terminal only
-    done = 0 if settings.rerun else len(Run.of(cli.plain(config)).rows())
+    done = 0 if settings.rerun else Run.of(cli.plain(config)).status().get("epoch") or 0
     with tqdm(total=None if settings.rerun else settings.epochs, initial=done, unit="epoch", disable=hidden) as bar:
 
         def show(row: dict) -> None:

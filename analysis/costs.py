@@ -1,21 +1,24 @@
-"""What was not run would cost: from costs.json, which `python sweep.py plan=true tier=...` writes."""
+"""What was not run would cost: from costs.json, which `python sweep.py plan=true archive=true tier=...` writes."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from analysis import records
 from runs.archive import MISSING
+from runs.files import read_json
 
 
 def read(results: Path, tier: str) -> dict[str, dict]:
-    """By experiment: the runs that are missing at a tier, hours of this machine and of a GPU. Empty without a plan."""
+    """By experiment: the runs that are missing at a tier, hours of this machine and of a GPU. Empty without a plan.
+
+    Raises DamagedFile.
+    """
     try:
-        lines = json.loads((results / tier / "costs.json").read_text())
+        advice = f"write it anew: python sweep.py plan=true archive=true tier={tier}"
+        return read_json(results / tier / "costs.json", advice, experiments=dict)["experiments"]
     except FileNotFoundError:
         return {}
-    return {line["experiment"]: line for line in lines}
 
 
 def price(experiment: str, results: Path, tier: str) -> str:

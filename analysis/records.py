@@ -11,6 +11,8 @@ import pandas as pd
 
 from runs import archive, table
 from runs.archive import MISSING
+from runs.files import DamagedFile, read_json
+from runs.run import RunError
 from runs.schema import ConfigError
 
 TIERS = ("paper", "laptop", "smoke", "custom")
@@ -42,10 +44,14 @@ def collect(results: Path, tier: str, experiment: str, redraw: bool = False) -> 
 
 
 def refresh(results: Path, tier: str, experiment: str) -> list[str]:
-    """Bring the archive up to date with the experiment's plan; returns what the plan changes. Raises NoRecords."""
+    """Bring the archive up to date with the experiment's plan; returns what the plan changes.
+
+    Raises NoRecords, DamagedFile, RunError.
+    """
     path = results / tier / f"plan-{experiment}.json"
     try:
-        plan = json.loads(path.read_text())
+        advice_here = f"delete it and {advice(experiment, tier)}"
+        plan = read_json(path, advice_here, experiment=str, changes=list, runs=list)
     except FileNotFoundError:
         raise NoRecords(f"{path} is missing; {advice(experiment, tier)}, or --redraw from the archive") from None
     if any("config" not in entry for entry in plan["runs"]):
@@ -213,9 +219,9 @@ def options(doc: str | None, tier: str | None) -> argparse.ArgumentParser:
 
 
 def command(draw) -> None:
-    """Run a figure's `draw(arguments)` as a program; nothing to draw is one line and exit status 2."""
+    """Run a figure's `draw(arguments)` as a program; nothing to draw is one line and exit status 2, damage 1."""
     try:
         draw()
-    except (NoRecords, ConfigError, OSError, json.JSONDecodeError) as error:
+    except (NoRecords, ConfigError, RunError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, (RunError, DamagedFile, OSError)) else 2)

@@ -1,7 +1,6 @@
 """How all figures look, and how they are saved."""
 
 import io
-import json
 import textwrap
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import numpy as np
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from analysis.statistics import curve_interval
-from runs.files import write_atomically, write_text
+from runs import sums
+from runs.files import locked, read_json, write_json
 
 # Okabe and Ito's colours, told apart with any colour vision.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -129,13 +129,16 @@ def save(figure, path: Path, caption: str) -> list[Path]:
     figure.savefig(images[1], format="png", dpi=200, metadata={"Software": None})
     plt.close(figure)
     for file, image in zip(written, images, strict=True):
-        write_atomically(file, image.getvalue())
-    found = captions(path.parent) | {path.name: caption}
-    write_text(path.parent / CAPTIONS, json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        sums.write(file, image.getvalue())
+    with locked(path.parent):
+        found = captions(path.parent) | {path.name: caption}
+        write_json(path.parent / CAPTIONS, dict(sorted(found.items())))
     return written
 
 
 def captions(folder: Path) -> dict[str, str]:
-    """What the pictures of a folder show, by their names."""
-    path = folder / CAPTIONS
-    return json.loads(path.read_text()) if path.exists() else {}
+    """What the pictures of a folder show, by their names. Raises DamagedFile."""
+    try:
+        return read_json(folder / CAPTIONS, "delete it and draw the figures again")
+    except FileNotFoundError:
+        return {}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from analysis.records import Parser
 from dashboards import sync
+from runs.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,7 +31,7 @@ def main() -> int:
     if arguments.what == "views":
         from dashboards.views import example
 
-        (ROOT / "docs" / "wandb-views.json").write_text(example())
+        write_text(ROOT / "docs" / "wandb-views.json", example())
         return 0
     from dashboards.publish import publish
 

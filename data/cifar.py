@@ -80,6 +80,13 @@ def fetch(root: str | Path, name: str, verify: bool = True) -> Path:
     return folder
 
 
+def files(root: str | Path) -> dict[Path, str]:
+    """Every file of both that is there, with the MD5 that it must have."""
+    found = {Path(root) / source.folder / name: md5 for source in SOURCES.values()
+             for name, md5 in (source.train | source.test).items()}  # fmt: skip
+    return {path: md5 for path, md5 in found.items() if path.exists()}
+
+
 def _download(name: str, folder: Path, missing: list[str]) -> None:
     from torchvision import datasets
 

@@ -72,6 +72,12 @@ def fetch(root: str | Path) -> Path:
     )
 
 
+def files(root: str | Path) -> dict[Path, str]:
+    """Every file of it that is there, with the MD5 that it must have."""
+    found = {Path(root) / "MNIST" / "raw" / name: md5 for name, md5 in FILES.items()}
+    return {path: md5 for path, md5 in found.items() if path.exists()}
+
+
 def _from_torchvision(scratch: Path) -> None:
     from torchvision.datasets import MNIST
     from torchvision.datasets.utils import download_url

@@ -22,7 +22,8 @@ from analysis.paper import best_test_acc, reference
 from analysis.records import EXPERIMENTS, NoRecords, best, collect, load, only, options, read_table
 from analysis.tables import interval, markdown
 from analysis.verdicts import LEAST_SEEDS, NOT_RUN, judge
-from runs.files import write_text
+from runs import sums
+from runs.files import DamagedFile, write_text
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -181,10 +182,10 @@ def provenance_table(results: Path, tier: str) -> Table:
 
 
 def not_run_table(results: Path, tier: str) -> Table:
-    """From `sweep.py plan=true tier=...`, which writes costs.json."""
+    """From costs.json, which `sweep.py plan=true archive=true tier=...` writes."""
     found = costs.read(results, tier)
     if not found:
-        return ["experiment", f"run: python sweep.py plan=true tier={tier}"], []
+        return ["experiment", f"run: python sweep.py plan=true archive=true tier={tier}"], []
     lines = [
         [name, str(cost["missing"]), costs.hours(cost["hours"]), costs.hours(cost["gpu_hours"])]
         for name, cost in found.items() if cost["missing"]
@@ -220,9 +221,11 @@ def cell_html(text: str) -> str:
 
 
 def figure_html(path: Path) -> str:
-    """The SVG itself. Its ids get the file's name: two pictures on a page may not share one."""
-    svg = path.read_text()
-    svg = svg[svg.index("<svg") :]
+    """The SVG itself. Its ids get the file's name: two pictures on a page may not share one. Raises DamagedFile."""
+    _, start, svg = sums.read(path).decode(errors="replace").partition("<svg")
+    if not svg.endswith("</svg>\n"):
+        raise DamagedFile(f"{path} is damaged (it is no whole SVG); draw it again")
+    svg = start + svg
     name = path.stem
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)

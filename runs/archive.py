@@ -5,10 +5,11 @@ results/<tier>/archive/<experiment>-epochs.csv   a row an epoch: run, and the co
 """
 
 import json
+import re
 from pathlib import Path
 
 from runs import table
-from runs.run import Run
+from runs.run import ENDED, Run, RunError
 
 from .identity import canonical, setting_id
 
@@ -27,7 +28,7 @@ def export(plan: dict, folder: Path) -> None:
     """Bring the archive in `folder` up to date with a plan (the content of its JSON file).
 
     Runs that have ended here are taken from their folders. The others stay as an archive of the tier has them, its own
-    or, since experiments share runs, another's.
+    or, since experiments share runs, another's. Raises RunError for a run whose records are damaged.
     """
     known: dict[str, tuple[dict, list[dict]]] = {}
     for name in dict.fromkeys([plan["experiment"], *experiments(folder)]):
@@ -42,6 +43,10 @@ def export(plan: dict, folder: Path) -> None:
     for entry in plan["runs"]:
         run = Run(entry["folder"])
         ending = {"state": MISSING}
+        if damaged := run.damaged():
+            raise RunError(
+                f"{run.folder / damaged[0]} is damaged; python sweep.py verify=true restores it, or says what to do"
+            )
         if run.ended():
             status = run.status()
             ending = {key: status.get(key) for key in ENDING[:-1]}
@@ -52,9 +57,9 @@ def export(plan: dict, folder: Path) -> None:
             ending = {key: before.get(key) for key in ENDING}
         about = described(entry) | {"run": run.id} | ending
         runs.append({key: about.get(key) for key in COLUMNS})
-    table.write(folder / f"{plan['experiment']}-runs.csv", runs)
     every = [row for rows in epochs.values() for row in rows]
     table.write(folder / f"{plan['experiment']}-epochs.csv", every or [{"run": None, "epoch": None}])
+    table.write(folder / f"{plan['experiment']}-runs.csv", runs)  # last: what it counts as ended is there
 
 
 def experiments(folder: Path) -> list[str]:
@@ -63,17 +68,29 @@ def experiments(folder: Path) -> list[str]:
 
 
 def read(folder: Path, experiment: str) -> tuple[list[dict], list[dict]]:
-    """(runs, epochs): the rows of both tables, none where there are no tables."""
+    """(runs, epochs): the rows of both tables, none where there are no tables. A run without all rows is missing."""
     runs, epochs = (_read(folder / f"{experiment}-{part}.csv") for part in ("runs", "epochs"))
-    return runs, [row for row in epochs if row["run"]]
+    found: dict[str, list[int]] = {}
+    for row in epochs:
+        found.setdefault(row["run"], []).append(row["epoch"])
+    gone = {run["run"] for run in runs if not _complete(run, found.get(run["run"], []))}
+    runs = [run | dict.fromkeys(ENDING) | {"state": MISSING} if run["run"] in gone else run for run in runs]
+    return runs, [row for row in epochs if row["run"] and row["run"] not in gone]
+
+
+def _complete(run: dict, epochs: list[int]) -> bool:
+    """Whether these are the epochs of a run that ended as its row says."""
+    early = re.search(r"in epoch (\d+)$", run.get("reason") or "")
+    asked = int(early[1]) if early else run.get("epochs") or 0
+    return run.get("state") in ENDED and epochs == list(range(1, asked + 1))
 
 
 def rows_by_run(results: Path) -> dict[str, list[dict]]:
     """The epochs of every run in the archive of a tier's results, by the run's identity."""
     found: dict[str, list[dict]] = {}
-    for path in sorted((results / "archive").glob("*-epochs.csv")):
+    for name in experiments(results / "archive"):
         part: dict[str, list[dict]] = {}
-        for row in table.read(path):
+        for row in read(results / "archive", name)[1]:
             part.setdefault(row["run"], []).append(row)
         found |= part
     return found
@@ -94,4 +111,7 @@ def setting(config: str) -> str:
 
 
 def _read(path: Path) -> list[dict]:
-    return table.read(path) if path.exists() else []
+    try:
+        return table.read(path)
+    except FileNotFoundError:
+        return []

@@ -1,6 +1,7 @@
 """The front door of train.py and sweep.py: schemas, checks before anything starts, one-line errors, exit status.
 
-Exit status: 0 done (a diverged run is a result), 1 a run crashed, 2 bad input, 128 + n stopped by signal n.
+Exit status: 0 done (a diverged run is a result), 1 a run crashed, or the machine did not let it (a full disk, a damaged
+file, a run that another process trains), 2 bad input, 128 + n stopped by signal n.
 POWERSGD_TRACEBACK=1 shows the traceback of an error instead of its line.
 """
 
@@ -11,6 +12,7 @@ import itertools
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
@@ -26,8 +28,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from runs import hydra_private, schema
+from runs.files import DamagedFile
 from runs.identity import settled
-from runs.interrupt import Interrupted
+from runs.interrupt import MESSAGE, Interrupted
 from runs.run import RunError
 from runs.schema import Config, ConfigError
 
@@ -65,7 +68,20 @@ def without_hydra(config: DictConfig) -> DictConfig:
 def plain(config: DictConfig) -> dict:
     """The resolved config without Hydra's own part, as plain dicts and lists, settled and checked."""
     resolved = cast(dict, OmegaConf.to_container(without_hydra(config), resolve=True, throw_on_missing=True))
-    return settled(resolved, int(os.environ.get("WORLD_SIZE", 1)))
+    return settled(resolved, processes())
+
+
+def processes() -> int:
+    """How many train together, by torchrun's variables. Raises ConfigError if they are not all there."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    numbers = {name: os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "MASTER_PORT")} if size != "1" else {}
+    wrong = [name for name, value in (numbers | {"WORLD_SIZE": size}).items() if not value.isdecimal()]
+    if wrong or (numbers and not os.environ.get("MASTER_ADDR")):
+        name = wrong[0] if wrong else "MASTER_ADDR"
+        raise ConfigError(
+            f"WORLD_SIZE={size}, but {name}={os.environ.get(name, '')}: start it with torchrun, or unset them"
+        )
+    return int(size)
 
 
 def typed(config: DictConfig) -> Config:
@@ -95,20 +111,22 @@ class Check(Callback):
         # Hydra turns an exception of a callback into a warning, but lets SystemExit pass.
         try:
             for config in configs:
-                check_folders(plain(config))
+                check_folders(plain(config), writes=not any(config.get(name) for name in ("plan", "status", "verify")))
         except Exception as error:
             leave(error)
 
 
-def check_folders(config: dict) -> None:
-    """Refuse, before anything trains, folders that cannot be written."""
-    for key in ("results", "runs"):
+def check_folders(config: dict, writes: bool = True) -> None:
+    """Refuse, before anything trains, folders that cannot be written, and a data folder that is not there."""
+    data_dir, dataset = Path(config["data_dir"]), config["dataset"]
+    reads = writes and dataset["name"] != "synthetic" and not dataset["load"]
+    if reads and not data_dir.is_dir() and data_dir != ROOT / "downloads":
+        raise ConfigError(f"data_dir={data_dir}: there is no such folder; to fetch data into it, make it first")
+    for key in ("results", "runs") if writes else ():
         folder = Path(config[key])
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise ConfigError(f"{key}={folder} cannot be written ({error.strerror}); choose another folder") from None
 
@@ -122,7 +140,7 @@ def task(function):
             return function(config)
         except (Interrupted, KeyboardInterrupt) as stop:
             # SystemExit, unlike an Exception, also ends the other jobs of -m.
-            print(f"\n{str(stop) or 'stopped; the same command goes on where it stopped'}", file=sys.stderr)
+            print(f"\n{str(stop) or MESSAGE}", file=sys.stderr)
             sys.exit(128 + getattr(stop, "signal", signal.SIGINT))
         except ERRORS as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN or os.environ.get("POWERSGD_TRACEBACK"):
@@ -145,6 +163,7 @@ def run(main) -> None:
     try:
         main()
     except KeyboardInterrupt:
+        print(f"\n{MESSAGE}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except ERRORS as error:
         if os.environ.get("POWERSGD_TRACEBACK"):
@@ -154,7 +173,8 @@ def run(main) -> None:
 
 def leave(error: BaseException) -> None:
     print(f"error: {one_line(error)}", file=sys.stderr)
-    sys.exit(2)
+    machine = isinstance(error, (RunError, DamagedFile)) or getattr(error, "errno", None) is not None
+    sys.exit(1 if machine else 2)
 
 
 def one_line(error: BaseException) -> str:

@@ -1,25 +1,50 @@
-"""Files that are whole or not there: every record of the suite is written this way."""
+"""Files that are whole or not there: every record of the suite is written this way. JSON says if it was damaged since.
 
+Tables and pictures, whose formats leave no room for a digest, have theirs in a list beside them (runs/sums.py).
+"""
+
+import fcntl
+import hashlib
+import json
 import os
-import tempfile
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from .schema import ConfigError
+
+DIGEST = "sha256"  # the key of a JSON file's own digest
+
+
+class DamagedFile(ConfigError):
+    """A file that is not what was written; the message is one line that names it and says what to do."""
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """All of `content` or nothing: a temporary file beside `path`, fsynced, renamed over it. Makes the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
         sync_folder(path.parent)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """With those above it, and so that they survive a power cut."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -35,3 +60,46 @@ def write_text(path: Path, text: str) -> Path:
     """As write_atomically; returns the path."""
     write_atomically(path, text.encode())
     return path
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """As write_atomically, with a digest of the content in it."""
+    whole = content | {DIGEST: _digest(content)}
+    write_atomically(path, (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path, advice: str, **kinds: type) -> dict[str, Any]:
+    """What write_json wrote, or somebody by hand without a digest.
+
+    kinds: the types of the keys that it must have. advice: what to do about a damaged one. Raises FileNotFoundError,
+    DamagedFile.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DamagedFile(f"{path} is damaged ({' '.join(str(error).split())}); {advice}") from None
+    if not isinstance(content, dict):
+        raise DamagedFile(f"{path} is damaged (it holds no JSON object); {advice}")
+    written = content.pop(DIGEST, None)
+    if written is not None and written != _digest(content):
+        raise DamagedFile(f"{path} is damaged (it is not what was written); {advice}")
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            raise DamagedFile(f"{path} is damaged ('{key}' is missing or of the wrong kind); {advice}")
+    return content
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time, for reading and writing again what is in a folder. Leaves nothing there."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

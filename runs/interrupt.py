@@ -1,7 +1,11 @@
-"""Ctrl-C and SIGTERM end a run at a step boundary, with its state saved."""
+"""Ctrl-C, SIGTERM and a closed terminal end a run at a step boundary, with its state saved. Standard library only."""
 
+import os
 import signal
 import threading
+import time
+
+MESSAGE = "stopped; the same command goes on where it stopped"
 
 
 class Interrupted(Exception):
@@ -12,21 +16,35 @@ class Interrupted(Exception):
         self.signal = number
 
 
+def during_imports(number, frame) -> None:
+    """The handler of Ctrl-C outside of training: KeyboardInterrupt; in an import, which might swallow it, the end."""
+    inner = frame
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, f"\n{MESSAGE}\n".encode())
+            os._exit(128 + number)
+        frame = frame.f_back
+    signal.default_int_handler(number, inner)
+
+
 class StopRequest:
-    """While the block runs, SIGINT and SIGTERM only set a flag that the loop looks at.
+    """While the block runs, SIGINT, SIGTERM and SIGHUP only set a flag that the loop looks at.
 
     A second Ctrl-C stops at once (KeyboardInterrupt). Outside the main thread signals are left alone.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self):
         self.requested = 0  # the signal's number
+        self.asleep, self.awake_at = 0.0, time.perf_counter()
 
     def __enter__(self) -> "StopRequest":
         self.before = {}
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+            kept = [number for number in self.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
+            self.before = {number: signal.signal(number, self._note) for number in kept}
+            self.before[signal.SIGCONT] = signal.signal(signal.SIGCONT, self._continued)
         return self
 
     def __exit__(self, *_) -> None:
@@ -36,6 +54,16 @@ class StopRequest:
     def check(self) -> None:
         if self.requested:
             raise Interrupted(self.requested)
+
+    def slept(self) -> float:
+        """The seconds since the last call that the process was stopped (SIGSTOP, Ctrl-Z); no clock of Linux runs then
+        while the machine itself sleeps."""
+        slept, self.asleep, self.awake_at = self.asleep, 0.0, time.perf_counter()
+        return slept
+
+    def _continued(self, *_) -> None:
+        now = time.perf_counter()
+        self.asleep, self.awake_at = self.asleep + now - self.awake_at, now
 
     def _note(self, number, _frame) -> None:
         if self.requested and number == signal.SIGINT:

@@ -7,54 +7,98 @@ from pathlib import Path
 
 import yaml
 
+from .files import locked, make_folder
 from .identity import identity
 from .run import Run, RunBusy
 from .schema import ConfigError
 
+# What a run consists of. status.json last: until it is there the run has not ended.
+RECORDS = ("config.yaml", "log.txt", "checkpoint.previous.pt", "checkpoint.pt", "wandb", "metrics.csv", "status.json")
+SCRATCH = ".merge-"
 
-def merge(source: Path, runs: Path) -> list[str]:
-    """Copy every run below `source` that has not ended in `runs` and has come further there.
 
-    Returns a line for each run. A folder whose config does not compute what its name says is left out. Raises
-    ConfigError if there is no run in `source`.
+class Unfit(Exception):
+    """A run that cannot be brought in; the message says why."""
+
+
+def merge(source: Path, runs: Path) -> tuple[list[str], bool]:
+    """Copy every run below `source` that has not ended in `runs` and has come further there. Follows no symbolic link.
+
+    Returns a line for each run, and whether all could be used. A run that is damaged, or whose config does not compute
+    what its name says, is left out. Raises ConfigError if there is no run in `source`.
     """
     folders = sorted(path.parent for path in source.glob("**/config.yaml") if (path.parent / "status.json").exists())
     if not folders:
         raise ConfigError(f"merge={source}: there is no run in it (a folder with config.yaml and status.json)")
-    runs.mkdir(parents=True, exist_ok=True)
-    return [f"{folder.name}: {_merge_one(Run(folder), Run(runs / folder.name))}" for folder in folders]
+    make_folder(runs)
+    lines, fit = [], True
+    with locked(runs):
+        for leftover in runs.glob(f"{SCRATCH}*"):  # of a merge that was killed
+            shutil.rmtree(leftover)
+        for folder in folders:
+            try:
+                outcome = _merge_one(Run(folder), Run(runs / folder.name))
+            except (Unfit, OSError) as error:
+                outcome, fit = f"left out, {getattr(error, 'strerror', None) or error}", False
+            lines.append(f"{folder.name}: {outcome}")
+    return lines, fit
 
 
 def _merge_one(theirs: Run, ours: Run) -> str:
+    links = [name for name in RECORDS if (theirs.folder / name).is_symlink()]
+    if links:
+        raise Unfit(f"its {links[0]} is a symbolic link")
     try:
-        computes = identity(yaml.safe_load((theirs.folder / "config.yaml").read_text()))
-    except (yaml.YAMLError, AttributeError, ValueError):
-        return "left out, its config cannot be read"
+        computes = identity(yaml.safe_load((theirs.folder / "config.yaml").read_bytes()))
+    except Exception as error:  # of a damaged config any
+        raise Unfit(f"its config cannot be read ({type(error).__name__})") from None
     if computes != theirs.id:
-        return "left out, its config is not what its name says"
+        raise Unfit("its config is not what its name says")
+    if damaged := theirs.damaged():
+        raise Unfit(f"its {damaged[0]} is damaged")
     data = [run.status().get("data") for run in (theirs, ours)]
     if None not in data and data[0] != data[1]:
-        return f"left out, it was trained on other data than the one here (fingerprints {data[0]} and {data[1]})"
+        raise Unfit(f"it was trained on other data than the one here (fingerprints {data[0]} and {data[1]})")
     if ours.ended():
         return "already here"
-    if not theirs.ended() and len(theirs.rows()) <= len(ours.rows()):
-        return "left out, not further than the one here" if ours.folder.exists() else _copy(theirs, ours)
+    epochs = [run.status().get("epoch") or 0 for run in (theirs, ours)]
+    if not theirs.ended() and ours.folder.exists() and epochs[0] <= epochs[1]:
+        return "left out, not further than the one here"
     return _copy(theirs, ours)
 
 
 def _copy(theirs: Run, ours: Run) -> str:
     """Whole or not at all: a copy beside its place, moved into it while the lock is held."""
-    with tempfile.TemporaryDirectory(dir=ours.folder.parent, prefix=".merge-") as beside:
-        copy = Path(beside) / theirs.name
-        shutil.copytree(theirs.folder, copy, ignore=shutil.ignore_patterns("lock", ".*.tmp"))
+    with tempfile.TemporaryDirectory(dir=ours.folder.parent, prefix=SCRATCH) as beside:
+        copy = Run(Path(beside) / theirs.name)
+        copy.folder.mkdir()
+        for name in RECORDS:
+            path = theirs.folder / name
+            if path.is_dir():
+                shutil.copytree(path, copy.folder / name, ignore=_links)
+            elif path.exists():
+                _copy_file(path, copy.folder / name)
+        if damaged := copy.damaged():
+            raise Unfit(f"its {damaged[0]} changed while it was copied")
         try:
             with ours.locked():
-                # status.json last: until it is there the run has not ended.
-                for path in sorted(copy.iterdir(), key=lambda path: path.name == "status.json"):
-                    target = ours.folder / path.name
+                for name in RECORDS:
+                    target = ours.folder / name
                     if target.is_dir():
                         shutil.rmtree(target)
-                    os.replace(path, target)
+                    if (copy.folder / name).exists():
+                        os.replace(copy.folder / name, target)
         except RunBusy:
             return "left out, it is being trained here"
     return "copied"
+
+
+def _copy_file(path: Path, to: Path) -> None:
+    with open(path, "rb") as source, open(to, "xb") as target:
+        shutil.copyfileobj(source, target)
+        target.flush()
+        os.fsync(target.fileno())
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(folder) / name).is_symlink()]

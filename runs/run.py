@@ -12,15 +12,18 @@ import hashlib
 import json
 import os
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from . import table
-from .files import write_atomically
+from .files import make_folder, write_atomically
 from .identity import run_name
 
+# Of what others read in status.json
+KINDS = {"state": str, "epoch": int, "updated": str, "environment": dict, "environment_changes": list, "digests": dict}
 ENDED = ("finished", "diverged")  # nothing more to do; a failed run is tried again when asked for
 
 
@@ -37,6 +40,7 @@ class Run:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self.lock_inode: int | None = None
 
     @classmethod
     def of(cls, config: dict) -> "Run":
@@ -56,10 +60,11 @@ class Run:
     def status(self) -> dict:
         """status.json, or {} where there is none or it cannot be read."""
         try:
-            found = json.loads((self.folder / "status.json").read_text())
+            found = json.loads((self.folder / "status.json").read_bytes())
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        fits = isinstance(found, dict) and all(isinstance(found.get(key, kind()), kind) for key, kind in KINDS.items())
+        return found if fits and "state" in found else {}
 
     def rows(self) -> list[dict]:
         """metrics.csv with the types of runs/table.py, an empty cell is None.
@@ -77,19 +82,19 @@ class Run:
         return complete and not self.damaged()
 
     def damaged(self) -> list[str]:
-        """The records of an ended run that are not what they were; of runs from before digests were written, none."""
+        """The records that are not what was written; of runs from before digests were written, none."""
         status = self.status()
-        if status.get("state") not in ENDED:
-            return []
+        if not status:
+            return ["status.json"] if (self.folder / "status.json").exists() else []
         if "digests" not in status:
-            return ["status.json"] if "data" in status else []
+            return ["status.json"] if status.get("state") in ENDED and "data" in status else []
         return [name for name, digest in self._digests(status).items() if digest != status["digests"].get(name)]
 
     def _digests(self, status: dict) -> dict[str, str]:
-        """SHA-256 of the records; of status.json, of all that it says but this."""
+        """SHA-256 of status.json, of all that it says but this; of an ended run also of its other records."""
         about = json.dumps({key: value for key, value in status.items() if key != "digests"}, sort_keys=True)
         found = {"status.json": hashlib.sha256(about.encode()).hexdigest()}
-        for name in ("config.yaml", "metrics.csv"):
+        for name in ("config.yaml", "metrics.csv") if status.get("state") in ENDED else ():
             path = self.folder / name
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
         return found
@@ -97,37 +102,57 @@ class Run:
     def busy(self) -> bool:
         """Whether a process holds the lock at this moment."""
         try:
-            with self.locked():
+            with self.locked() if (self.folder / "lock").exists() else nullcontext():
                 return False
         except RunBusy:
             return True
+        except OSError:  # a folder that cannot be written
+            return False
 
     # Writing
 
     def locked(self) -> FileLock:
         """Held by the one process that may write; the kernel frees it when that process dies."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         lock = FileLock(self.folder / "lock", blocking=False)
         try:
             lock.acquire()
         except Timeout:
             raise RunBusy(f"{self.folder} is being trained by another process; it is left alone") from None
+        self.lock_inode = (self.folder / "lock").stat().st_ino
         return lock
+
+    def leave_nothing(self) -> None:
+        """Remove the folder again, locked by the caller, if nothing was written into it."""
+        if self._ours() and [path.name for path in self.folder.iterdir()] == ["lock"]:
+            (self.folder / "lock").unlink()
+            self.folder.rmdir()
+
+    def check_ours(self) -> None:
+        """Raises RunError if the folder that was locked is no longer there under its name."""
+        if not self._ours():
+            raise RunError(f"{self.folder} was removed or replaced while it was trained; rerun the same command")
+
+    def _ours(self) -> bool:
+        try:
+            return self.lock_inode in (None, (self.folder / "lock").stat().st_ino)
+        except FileNotFoundError:
+            return self.lock_inode is None
 
     def begin(self, config: dict, environment: dict, data: str) -> None:
         """Write the config, and note a start or the change of environment since the last one.
 
         data: the fingerprint of its data. Raises RunError if the run was begun on other data.
         """
-        before = self.status()
+        damaged = self.damaged()
+        before = {} if "status.json" in damaged else self.status()
         if before.get("data") not in (None, data):
             raise RunError(
                 f"{self.folder} was begun on other data (fingerprint {before['data']}, now {data}); restore that data "
                 f"to resume it, or move the folder away to train it anew"
             )
-        damaged = self.damaged()
         if damaged:
-            if not list(self.folder.glob("checkpoint*.pt")):
+            if self._metrics() and not list(self.folder.glob("checkpoint*.pt")):
                 raise RunError(
                     f"{self.folder / damaged[0]} is damaged and there is no checkpoint to restore it from; move the "
                     f"folder away to train the run anew"
@@ -150,6 +175,7 @@ class Run:
 
     def write_status(self, state: str, epoch: int, epochs: int, seconds: float, reason: str | None = None) -> None:
         """state with the number of complete epochs, the epochs asked for and the seconds of training so far."""
+        self.check_ours()
         status = {
             "state": state,
             "reason": reason,
@@ -162,17 +188,20 @@ class Run:
             "environment": self.environment,
             "environment_changes": self.changes,
         }
-        if state in ENDED:
-            status["digests"] = self._digests(status)
-        write_atomically(self.folder / "status.json", (json.dumps(status, indent=1) + "\n").encode())
+        self._write_status(status)
 
     def fail(self, reason: str) -> None:
         """Note a crash in status.json, keeping what it says of the progress so far."""
-        status = self.status() | {"state": "failed", "reason": reason, "updated": now()}
+        self.check_ours()
+        self._write_status(self.status() | {"state": "failed", "reason": reason, "updated": now()})
+
+    def _write_status(self, status: dict) -> None:
+        status["digests"] = self._digests(status)
         write_atomically(self.folder / "status.json", (json.dumps(status, indent=1) + "\n").encode())
 
     def write_rows(self, rows: list[dict]) -> None:
         """Make metrics.csv hold exactly these rows, touching it only if it does not."""
+        self.check_ours()
         content = _lines(rows, header=True)
         if not rows:
             (self.folder / "metrics.csv").unlink(missing_ok=True)
@@ -180,6 +209,7 @@ class Run:
             write_atomically(self.folder / "metrics.csv", content.encode())
 
     def append(self, row: dict) -> None:
+        self.check_ours()
         path = self.folder / "metrics.csv"
         content = _lines([row], header=not path.exists())
         with open(path, "a") as file:

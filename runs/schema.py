@@ -295,7 +295,7 @@ class Config:
 
     # What it is for, where and how it runs
     experiment: str | None = how(None)
-    tier: str = how("paper")
+    tier: str = how("paper", one_of("paper", "laptop", "smoke"))
     source: Source | None = how(None)
     unavailable_reason: str | None = how(None)  # why this experiment does not exist at this tier
     seeds: list[int] = how(rule=each(SEED), default_factory=list)
@@ -307,6 +307,7 @@ class Config:
     status: bool = how(False)
     calibrate: bool = how(False)
     merge: str | None = how(None)
+    verify: bool = how(False)
     archive: bool = how(False)
     rerun: str | None = how(None)
     planned: str | None = how(None)  # set by sweep.py: the identity that the plan waits for

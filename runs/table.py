@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from runs.files import write_atomically
+from runs import sums
 from runs.schema import ConfigError
 
 
@@ -128,7 +128,21 @@ COLUMNS = {name: Column(kind, meaning) for kind, name, meaning in (
     (bool, "before", "the first is an ancestor of the second, or the same"),
 )}  # fmt: skip
 
-READ = {str: str, int: int, float: float, bool: "True".__eq__, dict: json.loads}
+
+def _bool(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise ValueError(f"'{text}' is neither True nor False")
+    return text == "True"
+
+
+def _dict(text: str) -> dict:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"'{text}' is no JSON object")
+    return found
+
+
+READ = {str: str, int: int, float: float, bool: _bool, dict: _dict}
 WRITE = {str: str, int: str, float: "{:.6g}".format, bool: str, dict: lambda value: json.dumps(value, sort_keys=True)}
 
 
@@ -141,9 +155,12 @@ def column(name: str) -> Column:
 
 
 def read(path: Path) -> list[dict]:
-    """The rows of a table. Raises FileNotFoundError, and TableError if it is not one of ours."""
-    with open(path, newline="") as file:
-        return parse(file, path)
+    """The rows of a table. Raises FileNotFoundError, DamagedFile, and TableError if it is not one of ours."""
+    try:
+        text = sums.read(path).decode()
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path}: {error}") from None
+    return parse(io.StringIO(text, newline=""), path)
 
 
 def parse(lines: Iterable[str], source: Path) -> list[dict]:
@@ -156,12 +173,12 @@ def parse(lines: Iterable[str], source: Path) -> list[dict]:
             {name: read(text) if text else None for name, read, text in zip(names, readers, line, strict=True)}
             for line in cells
         ]
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise TableError(f"{source}, line {cells.line_num}: {error}") from None
 
 
 def write(path: Path, rows: list[dict]) -> None:
-    """All columns in the order in which they first come."""
+    """All columns in the order in which they first come; listed in the folder's SHA256SUMS."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     writers = {name: WRITE[column(name).kind] for name in names}
     text = io.StringIO()
@@ -170,7 +187,7 @@ def write(path: Path, rows: list[dict]) -> None:
     for row in rows:
         values = ((write, row.get(name)) for name, write in writers.items())
         writer.writerow(["" if value is None else write(value) for write, value in values])
-    write_atomically(path, text.getvalue().encode())
+    sums.write(path, text.getvalue().encode())
 
 
 def select(rows: list[dict], **wanted) -> list[dict]:

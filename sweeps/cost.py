@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runs import schema
-from runs.files import write_atomically
+from runs.files import locked, make_folder, read_json, write_json
 from runs.schema import ConfigError
 
 # Arithmetic alone, where nothing was measured: FLOP/s of a CPU thread (measured with a bottleneck ResNet), and of an
@@ -110,10 +110,11 @@ def workers(launcher: dict) -> int:
 
 
 def read_calibration(results: Path) -> dict:
-    """Seconds an image by `key`, if they were measured on a machine like this one."""
+    """Seconds an image by `key`, if they were measured on a machine like this one. Raises DamagedFile."""
     try:
-        content = json.loads((results / "calibration.json").read_text())
-    except (OSError, ValueError):
+        advice = "delete it, and for better estimates run: python sweep.py calibrate=true"
+        content = read_json(results / "calibration.json", advice, machine=dict, networks=dict)
+    except FileNotFoundError:
         return {}
     return content["networks"] if content["machine"] == _machine() else {}
 
@@ -122,14 +123,16 @@ def calibrate(jobs, results: Path) -> Path:
     """Time a few steps of each distinct network of the jobs on this machine; returns the file written."""
     from tqdm import tqdm
 
-    networks = read_calibration(results)
-    todo = {key(job.config): job for job in jobs if key(job.config) not in networks}
+    known = read_calibration(results)
+    todo = {key(job.config): job for job in jobs if key(job.config) not in known}
+    make_folder(results)
     for name, job in tqdm(todo.items(), unit="network", disable=None):
-        networks[name] = _time_steps(job)
+        found = _time_steps(job)
         print(f"{job.config['model']['name']}, {job.config['optimizer']['name']}: "
-              f"{1000 * networks[name]['seconds_per_image']:.2f} ms an image")  # fmt: skip
-        path = results / "calibration.json"
-        write_atomically(path, (json.dumps({"machine": _machine(), "networks": networks}, indent=1) + "\n").encode())
+              f"{1000 * found['seconds_per_image']:.2f} ms an image")  # fmt: skip
+        with locked(results):
+            networks = read_calibration(results) | {name: found}
+            write_json(results / "calibration.json", {"machine": _machine(), "networks": networks})
     return results / "calibration.json"
 
 

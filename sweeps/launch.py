@@ -92,7 +92,7 @@ def train(jobs: list[Job], deaths: Counter) -> list[tuple[Job, Failure]]:
 def recorded(run: Run, started: str) -> Failure:
     """Why a run has not ended whose launcher says nothing of it."""
     status = run.status()
-    if status.get("state") == "failed" and status["updated"] >= started:
+    if status.get("state") == "failed" and status.get("updated", "") >= started:
         return Failure("crashed", status["reason"])
     return Failure("busy" if run.busy() else "died", "its process died")
 
@@ -235,4 +235,4 @@ class Progress:
 
     def _failed(self, status: dict) -> bool:
         """Whether the run's newest try failed, and not one before this sweep."""
-        return status.get("state") == "failed" and status["updated"] >= self.started
+        return status.get("state") == "failed" and status.get("updated", "") >= self.started

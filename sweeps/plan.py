@@ -15,7 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from runs import archive, cli, table
-from runs.files import write_atomically
+from runs.files import write_json
 from runs.identity import science, settled
 from runs.run import ENDED, Run
 from runs.schema import ConfigError, walk
@@ -108,8 +108,7 @@ class Plan:
             "changes": self.changes,
             "runs": [job.manifest() for job in self.jobs],
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, (json.dumps(content, indent=1) + "\n").encode())
+        write_json(self.path, content)
         if self.selections:
             path = self.path.with_name(f"selection-{self.experiment}.csv")
             table.write(path, selection_rows(self.selections))

@@ -1,10 +1,11 @@
 """What `plan=true` and `status=true` print."""
 
-import json
 import shutil
 from collections import Counter
+from contextlib import suppress
 
-from runs.files import write_atomically
+from runs.files import DamagedFile, locked, make_folder, read_json, write_json
+from runs.table import TableError
 
 from .cost import Costs, workers
 from .plan import Job, Plan, counts
@@ -47,20 +48,21 @@ def duration(hours: float) -> str:
 def keep_costs(plans: list[Plan | str], launcher: dict) -> None:
     """Write what is missing of each plan and what it costs into results/<tier>/costs.json, for the report.
 
-    Experiments that this command did not plan keep their lines; a custom plan has none.
+    Experiments that this command did not plan keep their entries, unless the file is damaged; a custom plan has none.
     """
     for plan in plans:
         if isinstance(plan, str) or plan.label == "custom":
             continue
         path = plan.results / plan.label / "costs.json"
-        kept = json.loads(path.read_text()) if path.exists() else []
         hours, gpu = (seconds / 3600 for seconds in _seconds(plan, plan.missing(), plan.to_come))
-        line = {"experiment": plan.experiment, "missing": len(plan.missing()) + plan.to_come,
-                "hours": hours / workers(launcher), "gpu_hours": gpu}  # fmt: skip
-        lines = {entry["experiment"]: entry for entry in [*kept, line]}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = json.dumps([lines[name] for name in sorted(lines)], indent=1) + "\n"
-        write_atomically(path, content.encode())
+        entry = {"missing": len(plan.missing()) + plan.to_come, "hours": hours / workers(launcher), "gpu_hours": gpu}
+        make_folder(path.parent)
+        with locked(path.parent):
+            try:
+                kept = read_json(path, "", experiments=dict)["experiments"]
+            except (FileNotFoundError, DamagedFile):
+                kept = {}
+            write_json(path, {"experiments": dict(sorted((kept | {plan.experiment: entry}).items()))})
 
 
 def _seconds(plan: Plan, jobs: list[Job], to_come: int) -> tuple[float, float]:
@@ -119,5 +121,8 @@ def status_table(plan: Plan, launcher: dict) -> str:
 
 
 def best(jobs) -> str:
-    accuracies = [row["test_acc"] for job in jobs if job.status or job.archived for row in job.rows()]
+    accuracies = []
+    for job in jobs:
+        with suppress(TableError):  # the rows of a run that has not ended are mended when it goes on
+            accuracies += [row["test_acc"] for row in job.rows()]
     return f"{max(accuracies):.4f}" if accuracies else ""

@@ -266,9 +266,9 @@ def test_looking_changes_nothing(tuned):
 
 def test_costs_of_one_experiment_leave_those_of_the_others(tmp_path):
     for name in ("fig2", "fig4_small_lr"):
-        assert sweep(f"experiment={name}", "plan=true", f"results={tmp_path}").returncode == 0
-    assert sweep("experiment=fig2", "plan=true", "epochs=500", f"results={tmp_path}").returncode == 0
-    costs = {line["experiment"]: line for line in json.loads((tmp_path / "paper" / "costs.json").read_text())}
+        assert sweep(f"experiment={name}", "plan=true", "archive=true", f"results={tmp_path}").returncode == 0
+    assert sweep("experiment=fig2", "plan=true", "archive=true", "epochs=500", f"results={tmp_path}").returncode == 0
+    costs = json.loads((tmp_path / "paper" / "costs.json").read_text())["experiments"]
     assert set(costs) == {"fig2", "fig4_small_lr"} and costs["fig2"]["missing"] == 20 and costs["fig2"]["hours"] < 2
 
 

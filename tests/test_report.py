@@ -1,6 +1,5 @@
 """The report: whole on its own, with every claim and figure, and honest about what was not run."""
 
-import json
 import math
 import re
 import shutil
@@ -15,6 +14,7 @@ from analysis.claims import judge as claims
 from analysis.claims.schema import Archive
 from analysis.tables import markdown
 from report import page as report
+from runs.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -81,8 +81,8 @@ def test_every_figure_and_every_claim_is_there(written, results):
 
 
 def test_what_is_missing_is_named_with_its_cost(results, monkeypatch):
-    costs = [{"experiment": "fig1ij", "missing": 100, "hours": 1.5e6, "gpu_hours": 5307.1}]
-    (results / "paper" / "costs.json").write_text(json.dumps(costs))
+    costs = {"experiments": {"fig1ij": {"missing": 100, "hours": 1.5e6, "gpu_hours": 5307.1}}}
+    write_json(results / "paper" / "costs.json", costs)
     header, lines = report.not_run_table(results, "paper")
     assert lines == [["fig1ij", "100", "1,500,000 hours", "5,307 hours"]] and "assumed" in header[-1]
     texts = {tier: {claim.evidence for claim in claims.everything(results, tier) if claim.experiment == "fig1ij"}
@@ -92,7 +92,7 @@ def test_what_is_missing_is_named_with_its_cost(results, monkeypatch):
     (figure2,) = {claim.evidence for claim in claims.everything(results, "laptop") if claim.experiment == "fig2"}
     assert figure2 == "no run; fig2 was run at the paper's scale, see tier paper"
     (results / "paper" / "costs.json").unlink()
-    assert "plan=true tier=paper" in report.not_run_table(results, "paper")[0][1]
+    assert "plan=true archive=true tier=paper" in report.not_run_table(results, "paper")[0][1]
 
 
 def test_the_papers_numbers_stand_beside_not_run_and_never_as_ours(results):

@@ -1,14 +1,13 @@
 """results/theory/: tables, pictures and the report, written from the tables so that all of it can be redrawn."""
 
-import json
 import math
 from pathlib import Path
 from statistics import mean, median
 
 from analysis import style
 from analysis.tables import markdown
-from runs import table
-from runs.files import write_text
+from runs import sums, table
+from runs.files import read_json, write_json, write_text
 from runs.schema import ConfigError
 from runs.table import select
 
@@ -33,19 +32,27 @@ def store(folder: Path, computed: dict[str, list[dict]], provenance: dict) -> tu
         if rows:
             table.write(path, rows)
         else:
-            path.unlink(missing_ok=True)
-    write_text(folder / "provenance.json", json.dumps(provenance, indent=1) + "\n")
+            sums.remove(path)
+    write_json(folder / "provenance.json", provenance)
     return load(folder)
 
 
 def load(folder: Path) -> tuple[dict, dict]:
-    """The tables of a folder and their provenance. Raises ConfigError if there are none."""
+    """The tables of a folder and their provenance. Raises ConfigError if there are none or one is damaged."""
     try:
         found = {name: table.read(folder / f"{name}.csv") for name in ("bounds", "remarks", "steps")}
-        found |= {name: table.read(path) if (path := folder / f"{name}.csv").exists() else [] for name in OPTIONAL}
-        return found, json.loads((folder / "provenance.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError) as error:
+        found |= {name: _read(folder / f"{name}.csv") for name in OPTIONAL}
+        kinds = {"seconds": float, "workers": int, "torch": str, "changes": list}
+        return found, read_json(folder / "provenance.json", "restore it, or run: python -m theory", **kinds)
+    except FileNotFoundError as error:
         raise ConfigError(f"{folder}: nothing can be redrawn ({error}); run: python -m theory") from None
+
+
+def _read(path: Path) -> list[dict]:
+    try:
+        return table.read(path)
+    except FileNotFoundError:
+        return []
 
 
 def write(folder: Path, found: dict[str, list[dict]], provenance: dict) -> list[str]:

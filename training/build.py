@@ -47,6 +47,8 @@ def build_splits(config: Config, device: torch.device, world: World = World()): 
     options = {"mean": spec.mean, "std": spec.std, "device": device, "shard": (world.rank, world.size)}
     options["num_classes"] = spec.num_classes
     if spec.name == "imagenet":
+        if spec.augment != "resized_crop_flip":
+            raise ConfigError(f"dataset.augment={spec.augment}: imagenet has resized_crop_flip")
         root = Path(config.data_dir) / spec.folder
         options |= {"workers": spec.workers, "on_error": spec.on_error, "size": spec.image_shape[-1]}
         train_set = ImageFolderDataset(root, train=True, subset=spec.subset, **options)

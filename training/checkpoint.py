@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,12 +17,14 @@ DIGEST_BYTES = 32
 
 
 def save(run: Run, state: dict) -> None:
-    """Write `state` as the newest generation; the newest so far becomes the previous one.
+    """Write `state` as the newest generation; the newest so far becomes the previous one. It names its run.
 
-    Raises OSError (a full disk, say) with both generations as they were, or the newest as the previous one.
+    Raises RunError if the folder is no longer this run's, and OSError (a full disk, say) with both generations as they
+    were, or the newest as the previous one.
     """
+    run.check_ours()
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(state | {"run": run.id}, buffer)
     buffer.write(hashlib.sha256(buffer.getbuffer()).digest())  # torch.load does not mind what follows
     newest = run.folder / NEWEST
     fresh = newest.with_suffix(".new")
@@ -32,10 +35,11 @@ def save(run: Run, state: dict) -> None:
     sync_folder(run.folder)
 
 
-def load(run: Run) -> dict | None:
+def load(run: Run, restore: Callable[[dict], None] = lambda state: None) -> dict | None:
     """The newest undamaged state on the CPU, or None if the run has none yet.
 
-    Raises RunError if there are checkpoints and all of them are damaged.
+    restore: takes it over; a state that it cannot take counts as damaged. Raises RunError if there are checkpoints and
+    all of them are damaged, or one is another run's.
     """
     damaged = []
     for name in (NEWEST, PREVIOUS):
@@ -44,6 +48,12 @@ def load(run: Run) -> dict | None:
             continue
         try:
             state = _read(path)
+            if state.pop("run", run.id) != run.id:
+                raise RunError(f"{path} is the checkpoint of another run; move it away")
+            try:
+                restore(state)
+            except (LookupError, TypeError, ValueError, RuntimeError) as error:
+                raise Damaged(f"it does not fit this run: {' '.join(str(error).split())[:100]}") from None
             for broken in damaged:  # or the next save would put it in the place of this one
                 os.replace(broken, broken.with_suffix(".damaged"))
             return state
@@ -58,17 +68,35 @@ def load(run: Run) -> dict | None:
     return None
 
 
+def intact(run: Run) -> tuple[dict | None, dict[Path, str]]:
+    """The newest intact state, and what is wrong with each generation that is damaged. Touches nothing."""
+    state, damaged = None, {}
+    for path in (run.folder / NEWEST, run.folder / PREVIOUS):
+        try:
+            found = _read(path) if path.exists() else None
+            state = state or found
+        except Damaged as error:
+            damaged[path] = str(error)
+    return state, damaged
+
+
 class Damaged(Exception):
     pass
 
 
 def _read(path: Path) -> dict:
     # torch.load looks at no checksum, and a flipped bit would pass.
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"it cannot be read: {error.strerror}") from None
     payload, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
     if hashlib.sha256(payload).digest() != digest:
         raise Damaged("its checksum is wrong")
     try:
-        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:
         raise Damaged(str(error).splitlines()[0]) from None
+    if not isinstance(state, dict):
+        raise Damaged("it holds no state")
+    return state

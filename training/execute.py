@@ -45,6 +45,7 @@ def execute(
             reason = f"{type(error).__name__}: {error}"
             tracker.finish("failed", reason)
             if isinstance(error, (ConfigError, DataError, RunError)):
+                run.leave_nothing()
                 raise
             run.log("crashed:\n" + traceback.format_exc())
             run.fail(reason)

@@ -71,10 +71,12 @@ def train_epoch(
 ) -> Tensor:
     """The rest of the present epoch; returns its sums over all processes, on the CPU."""
     started = time.perf_counter() - trainer.seconds
+    stop.slept()
     for inputs, labels in train_set.epoch(config.seed, trainer.epoch, config.batch_size, trainer.step):
         trainer.train_step(inputs, labels)
         if tracker:
             tracker.batch(trainer)
+        started += stop.slept()
         if record.due(stop):
             trainer.seconds = time.perf_counter() - started
             record.save()
@@ -115,7 +117,7 @@ class Recorder:
             for warning in dict.fromkeys(warned):
                 self.run.log(f"warning: {warning}")
         self.world.barrier()
-        self.trainer.restore(checkpoint.load(self.run))
+        checkpoint.load(self.run, self.trainer.restore)
         if self.world.main:
             self.run.write_rows(self.trainer.history)
             self._status("running")

@@ -148,10 +148,8 @@ class Trainer:
             "cuda_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
-    def restore(self, state: dict | None) -> None:
-        """Go on from a state_dict; None leaves the fresh start."""
-        if state is None:
-            return
+    def restore(self, state: dict) -> None:
+        """Go on from a state_dict."""
         for part in PARTS:
             getattr(self, part).load_state_dict(state[part])
         for name in PROGRESS:

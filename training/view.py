@@ -6,13 +6,16 @@ metrics.csv keeps its own columns; these are the names under which a W&B user lo
 import functools
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runs import table
+from runs.files import read_json
 from runs.identity import nested, run_name, setting_id
 from runs.run import Run
+from runs.schema import ConfigError
 
 SECTIONS = {
     "train_loss": "train/loss", "train_acc": "train/acc", "train_eval_loss": "train/eval_loss",
@@ -110,17 +113,22 @@ def _network(model: str, image_shape: tuple[int, ...], num_classes: int) -> dict
 
 
 def uses(run: str, results: Path) -> dict[str, str]:
-    """Every experiment whose plan or archive holds the run with this identity, and the stage in which it does."""
+    """Every experiment whose plan or archive holds the run with this identity, and the stage in which it does.
+
+    Damaged ones are passed over: no run waits for what only tags depend on.
+    """
     found = {}
-    for path in sorted(results.glob("*/archive/*-runs.csv")):
-        if run in (text := path.read_text()):
-            stages = {row["run"]: row["stage"] for row in table.parse(text.splitlines(), path)}
-            found |= {path.stem.removesuffix("-runs"): stages[run]} if run in stages else {}
-    for path in sorted(results.glob("*/plan-*.json")):
-        if run in (text := path.read_text()):
-            plan = json.loads(text)
-            stages = {Run(entry["folder"]).id: entry["stage"] for entry in plan["runs"]}
-            found |= {plan["experiment"]: stages[run]} if run in stages else {}
+    for path in [*sorted(results.glob("*/archive/*-runs.csv")), *sorted(results.glob("*/plan-*.json"))]:
+        if run.encode() not in path.read_bytes():
+            continue
+        with suppress(ConfigError):
+            if path.suffix == ".csv":
+                name, stages = path.stem.removesuffix("-runs"), {row["run"]: row["stage"] for row in table.read(path)}
+            else:
+                plan = read_json(path, "", experiment=str, runs=list)
+                name = plan["experiment"]
+                stages = {Run(entry["folder"]).id: entry["stage"] for entry in plan["runs"]}
+            found |= {name: stages[run]} if run in stages else {}
     return found
 
 

@@ -11,6 +11,8 @@ import secrets
 import subprocess
 from pathlib import Path
 
+from runs.files import write_text
+
 SENT = ".synced"  # W&B's own mark, beside a file
 EMPTY = 7  # bytes: a file whose process was killed before it wrote anything
 
@@ -34,8 +36,7 @@ class Files:
         return f"{self.folder.parent.name.rsplit('-', 1)[-1]}-{secrets.token_hex(3)}"
 
     def keep_id(self, id: str) -> None:
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / "id").write_text(id + "\n")
+        write_text(self.folder / "id", id + "\n")
 
     def logged(self, id: str) -> int:
         """The last step logged of this id in sessions that ended well; W&B may still be writing their files."""
@@ -46,7 +47,7 @@ class Files:
         return int(step) if known == id else -1
 
     def keep_logged(self, id: str, step: int) -> None:
-        (self.folder / "logged").write_text(f"{id} {step}\n")
+        write_text(self.folder / "logged", f"{id} {step}\n")
 
     def unsent(self, kind: str, id: str = "*") -> list[Path]:
         """The files that a server may lack, oldest first; kind: "offline-run", "run" or "*run"."""

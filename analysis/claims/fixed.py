@@ -20,7 +20,10 @@ class Ancestry:
 
     def __init__(self, results: Path):
         self.path = results / "ancestry.csv"
-        rows = table.read(self.path) if self.path.exists() else []
+        try:
+            rows = table.read(self.path)
+        except FileNotFoundError:
+            rows = []
         self.known = {(row["fixed"], row["commit"]): row["before"] for row in rows}
 
     def before(self, fixed: str, commits: Iterable[str | None]) -> str:

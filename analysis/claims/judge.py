@@ -19,6 +19,7 @@ from analysis import costs
 from analysis.records import NoRecords, options, read_table
 from analysis.tables import markdown
 from analysis.verdicts import NOT_RUN, NOT_TESTABLE_HERE
+from runs.files import write_text
 
 from . import counts, entries, facts, grids, needs
 from .fixed import Ancestry
@@ -127,8 +128,7 @@ def main() -> None:
     verdicts = everything(arguments.results, arguments.tier, ancestry)
     ancestry.write()
     path = arguments.results / arguments.tier / "claims.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"# The paper's claims, tier {arguments.tier}\n\n{as_markdown(verdicts)}\n{NOTE}\n")
+    write_text(path, f"# The paper's claims, tier {arguments.tier}\n\n{as_markdown(verdicts)}\n{NOTE}\n")
     for found in verdicts:
         print(f"{found.verdict:15} {found.claim} [{found.place}]\n{'':15} {found.evidence}")
     counted = Counter(found.verdict for found in verdicts)
