@@ -14,7 +14,7 @@ PAIRS := fig1ab fig1cd fig1ef fig1gh fig1ij
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  TIER=paper|laptop|smoke (default: paper where a CPU does it in minutes)   ARGS="Hydra overrides"'
+	@echo '  TIER=paper|laptop|short|smoke (default: paper where a CPU does it in minutes)   ARGS="Hydra overrides"'
 
 setup: $(READY)  ## .venv with the pinned dependencies
 
@@ -50,8 +50,13 @@ plan: $(READY)  ## runs, done and hours of every experiment at a tier; trains no
 # ImageNet has no laptop tier.
 fig1: $(if $(filter-out laptop,$(TIER)),$(PAIRS),$(filter-out fig1ij,$(PAIRS)))  ## figure 1, all networks; fig1ab ... fig1ij, or fig1a ...: one of them
 
+# At the laptop tier the first epochs are an experiment of their own.
 $(FIG1) $(PAIRS): fig1%: $(READY)
-	@$(SWEEP) experiment=fig1$(call pair_of,$*); status=$$?; [ $$status = 2 ] || $(PY) -m figures $@ --tier $(TIER); exit $$status
+	@name=fig1$(call pair_of,$*); $(SWEEP) experiment=$$name; status=$$?; \
+	[ $$status = 2 ] || $(PY) -m figures $@ --tier $(TIER); \
+	if [ $$status$(TIER) = 0laptop ]; then \
+	    $(SWEEP) experiment=$${name}_early; status=$$?; [ $$status = 2 ] || $(PY) -m figures $${name}_early --tier $(TIER); \
+	fi; exit $$status
 
 fig2: $(READY)  ## figure 2: SGD and PowerSGD on 13 layers, MNIST
 fig4: $(READY)  ## figure 4: which depths train, MNIST (hours)

@@ -7,7 +7,7 @@ OPTIMIZERS = {"sgd": "SGD", "sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSG
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121", "wrn26": "WRN-26-10", "resnext29": "ResNeXt-29",
             "resnet50_imagenet": "ResNet-50"}  # fmt: skip
 DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}
-PANELS = tuple(path.stem for path in sorted(EXPERIMENTS.glob("fig1*.yaml")))  # figure 1's experiments, a network each
+PANELS = tuple(path.stem for path in sorted(EXPERIMENTS.glob("fig1??.yaml")))  # figure 1's experiments, a network each
 
 
 def optimizer(entry: str) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from runs import archive, table
+from runs import archive, schema, table
 from runs.archive import MISSING
 from runs.files import DamagedFile, read_json
 from runs.run import RunError
 from runs.schema import ConfigError
 
-TIERS = ("paper", "laptop", "smoke", "custom")
+TIERS = (*schema.TIERS, "custom")
 AXES = ("initial_lr", "gamma", "depth")  # what a grid varies; with the runs that are missing
 ABOUT = ("label", "stage", *archive.ABOUT)
 CELL = ["stage", "dataset", "model", *AXES]  # settings of an entry that agree in these need more to tell them apart
@@ -202,6 +202,14 @@ def curves(epochs: pd.DataFrame, column: str) -> list[list[float]]:
     """The column's values in order of epochs, of each run, by its seed."""
     ordered = epochs.sort_values(["seed", "epoch"], kind="stable")
     return [values.tolist() for _, values in ordered.groupby(RUN, sort=False)[column]]
+
+
+def parts(epochs: pd.DataFrame, column: str) -> tuple[list[list[float]], int]:
+    """`curves` with the values within epochs, where runs have some, and how many values an epoch has."""
+    within = [f"{column}_{number}" for number in range(1, 1 + sum(name.startswith(f"{column}_") for name in epochs))]
+    within = [name for name in within if epochs[name].notna().any()]
+    each = [curves(epochs, name) for name in (*within, column)]
+    return [[value for row in zip(*run, strict=True) for value in row] for run in zip(*each, strict=True)], len(each)
 
 
 class Parser(argparse.ArgumentParser):

@@ -40,12 +40,12 @@ def nth(index: int) -> tuple[str, str]:
     return COLOURS[index % len(COLOURS)], DASHES[(index + index // len(COLOURS)) % len(DASHES)]
 
 
-def curves(axes, series: list[list[float]], label: str, colour: str, dash: str = "-") -> None:
-    """Mean over seeds with its 95 % interval, the single runs faint behind it. Epochs count from 1."""
+def curves(axes, series: list[list[float]], label: str, colour: str, dash: str = "-", parts: int = 1) -> None:
+    """Mean over seeds with its 95 % interval, the single runs faint behind it; `parts` values an epoch."""
     for values in series:
-        axes.plot(range(1, len(values) + 1), values, dash, color=colour, alpha=0.25, linewidth=0.7)
+        axes.plot(np.arange(1, len(values) + 1) / parts, values, dash, color=colour, alpha=0.25, linewidth=0.7)
     summary = curve_interval(series)
-    epochs = range(1, len(summary) + 1)
+    epochs = np.arange(1, len(summary) + 1) / parts
     axes.fill_between(epochs, summary[:, 1], summary[:, 2], color=colour, alpha=0.15, linewidth=0)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.plot(epochs, summary[:, 0], dash, color=colour, linewidth=1.8, label=label)

@@ -10,9 +10,9 @@ import yaml
 
 from runs import archive
 from runs.identity import nested
+from runs.schema import TIERS
 from training import view
 
-TIERS = ("paper", "laptop", "smoke")
 REFERENCE = "paper_reference.yaml"
 PANELS = {("cifar10", "resnet50"): "fig1ab", ("cifar10", "densenet121"): "fig1cd", ("cifar100", "wrn26"): "fig1ef",
           ("cifar100", "resnext29"): "fig1gh", ("imagenet", "resnet50_imagenet"): "fig1ij"}  # fmt: skip

@@ -1,6 +1,7 @@
 """Figure 1: train and test accuracy of each optimizer's chosen setting, two panels for each network.
 
-a c e g i: running train accuracy; b d f h j: test accuracy, the best of each optimizer annotated.
+a c e g i: running train accuracy; b d f h j: test accuracy, the best of each optimizer annotated. At the laptop tier
+the first epochs on all images are a figure of their own.
 """
 
 import functools
@@ -9,20 +10,20 @@ import pandas as pd
 
 from analysis import names, style
 from analysis.paper import best_test_acc
-from analysis.records import best, curves, last
+from analysis.records import EXPERIMENTS, best, last, parts
 from analysis.tables import interval, markdown
 
-from .recipe import Figure, reported
+from .recipe import Figure, missing, reported
 
 
-def make(train: str, test: str, epochs: pd.DataFrame, provenance: dict) -> dict:
+def make(train: str, test: str, regime: str, epochs: pd.DataFrame, provenance: dict) -> dict:
     epochs = reported(epochs, provenance)
     task = names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
-    title = f"# Figure 1({train}, {test}): {task}, tier {provenance['tier']}"
+    title = f"# Figure 1({train}, {test}){regime.replace('_', ', ')}: {task}, tier {provenance['tier']}"
     return {
-        f"figure1{train}": draw(epochs, provenance, "train_acc", f"({train}) {task}"),
-        f"figure1{test}": draw(epochs, provenance, "test_acc", f"({test}) {task}"),
-        f"figure1{train}{test}.md": f"{title}\n\n{table(epochs)}",
+        f"figure1{train}{regime}": draw(epochs, provenance, "train_acc", f"({train}) {task}"),
+        f"figure1{test}{regime}": draw(epochs, provenance, "test_acc", f"({test}) {task}"),
+        f"figure1{train}{test}{regime}.md": f"{title}\n\n{table(epochs)}{missing(provenance)}",
     }
 
 
@@ -31,7 +32,8 @@ def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
     figure, axes = style.plt.subplots(figsize=(5, 4))
     for index, (entry, chosen) in enumerate(epochs.groupby("entry", sort=False)):
         top = f", best {best(chosen, column)[column].mean():.2%}" if test else ""
-        style.curves(axes, curves(chosen, column), names.optimizer(str(entry)) + top, *style.nth(index))
+        series, each = parts(chosen, column)
+        style.curves(axes, series, names.optimizer(str(entry)) + top, *style.nth(index), parts=each)
     if test and provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
         for label, value in best_test_acc(epochs["dataset"].iloc[0], epochs["model"].iloc[0]).items():
             style.paper_line(axes, value, f"paper, {names.optimizer(label)}: {value:.2%}")
@@ -59,7 +61,13 @@ def table(epochs: pd.DataFrame) -> str:
 def pair(experiment: str) -> Figure:
     train, test = experiment[-2:]
     also = ("fig1", f"fig1{train}", f"fig1{test}")
-    return Figure(__doc__, functools.partial(make, train, test), experiment, "laptop", also)
+    return Figure(__doc__, functools.partial(make, train, test, ""), experiment, "laptop", also)
+
+
+def early(experiment: str) -> Figure:
+    about = "The first five epochs of figure 1 on all images: train and test accuracy at the settings chosen for it."
+    return Figure(about, functools.partial(make, *experiment[-2:], "_early"), f"{experiment}_early", "laptop")
 
 
 FIGURES = {experiment: pair(experiment) for experiment in names.PANELS}
+FIGURES |= {f"{name}_early": early(name) for name in names.PANELS if (EXPERIMENTS / f"{name}_early.yaml").exists()}

@@ -52,10 +52,11 @@ class DenseNetCifar(nn.Module):
         blocks: layers in each of the four dense blocks; (6, 12, 24, 16) is DenseNet-121.
         growth: maps that each layer adds; 32 in the paper's model, with 6,956,298 parameters.
         init: a scheme of `models.init`; the source leaves its layers as torch makes them.
+        stem_stride: 1 in the paper; 2 halves every map, for small machines.
 
     Raises:
-        ValueError: `blocks` are not four positive numbers, `num_classes` or `growth` is below 1, or `init`
-            is unknown.
+        ValueError: `blocks` are not four positive numbers, `num_classes`, `growth` or `stem_stride` is below 1,
+            or `init` is unknown.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class DenseNetCifar(nn.Module):
         blocks: Sequence[int] = (6, 12, 24, 16),
         growth: int = 32,
         init: str = "torch",
+        stem_stride: int = 1,
     ):
         super().__init__()
         if len(blocks) != 4 or min(blocks) < 1:
@@ -72,12 +74,14 @@ class DenseNetCifar(nn.Module):
             raise ValueError(f"num_classes={num_classes!r} must be at least 1")
         if growth < 1:
             raise ValueError(f"growth={growth!r} must be at least 1")
+        if stem_stride < 1:
+            raise ValueError(f"stem_stride={stem_stride!r} must be at least 1")
         stem = 2 * growth
         channels1 = stem + blocks[0] * growth
         channels2 = channels1 // 2 + blocks[1] * growth
         channels3 = channels2 // 2 + blocks[2] * growth
         channels4 = channels3 // 2 + blocks[3] * growth
-        self.conv1 = nn.Conv2d(3, stem, kernel_size=3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(3, stem, kernel_size=3, stride=stem_stride, padding=1, bias=False)
         self.dense1 = _dense_block(stem, growth, blocks[0])
         self.trans1 = Transition(channels1)
         self.dense2 = _dense_block(channels1 // 2, growth, blocks[1])

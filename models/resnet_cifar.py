@@ -51,11 +51,12 @@ class ResNetCifar(nn.Module):
         num_classes: number of logits.
         blocks: blocks in each of the four stages; (3, 4, 6, 3) is ResNet-50, with 23,520,842 parameters.
         width: channels of the stem and of the first stage's 3x3 convolutions.
+        stem_stride: 1 in the paper; 2 halves every map, for small machines.
         init: a scheme of `models.init`; the source leaves its layers as torch makes them.
 
     Raises:
-        ValueError: `blocks` are not four positive numbers, `num_classes` or `width` is below 1, or `init`
-            is unknown.
+        ValueError: `blocks` are not four positive numbers, `num_classes`, `width` or `stem_stride` is below 1,
+            or `init` is unknown.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ResNetCifar(nn.Module):
         blocks: Sequence[int] = (3, 4, 6, 3),
         width: int = 64,
         init: str = "torch",
+        stem_stride: int = 1,
     ):
         super().__init__()
         if len(blocks) != 4 or min(blocks) < 1:
@@ -72,7 +74,9 @@ class ResNetCifar(nn.Module):
             raise ValueError(f"num_classes={num_classes!r} must be at least 1")
         if width < 1:
             raise ValueError(f"width={width!r} must be at least 1")
-        self.conv1 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
+        if stem_stride < 1:
+            raise ValueError(f"stem_stride={stem_stride!r} must be at least 1")
+        self.conv1 = nn.Conv2d(3, width, kernel_size=3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = _stage(width, width, blocks[0], stride=1)
         self.layer2 = _stage(4 * width, 2 * width, blocks[1], stride=2)

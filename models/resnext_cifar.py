@@ -53,6 +53,7 @@ class ResNeXtCifar(nn.Module):
         stem: channels of the stem. It sets the maps between blocks, as `width` sets those inside; the
             source has 64 for every width, small models want fewer.
         init: a scheme of `models.init`; "he_fan_out" is the source's.
+        stem_stride: 1 in the paper; 2 halves every map, for small machines.
 
     Raises:
         ValueError: `depth` is not 9 * n + 2 with n at least 1, another number is below 1, or `init` is
@@ -67,16 +68,18 @@ class ResNeXtCifar(nn.Module):
         width: int = 64,
         stem: int = 64,
         init: str = "he_fan_out",
+        stem_stride: int = 1,
     ):
         super().__init__()
         if depth < 11 or depth % 9 != 2:
             raise ValueError(f"depth={depth!r} must be 9 * n + 2 with n at least 1: 11, 20, 29, ...")
-        sizes = {"num_classes": num_classes, "cardinality": cardinality, "width": width, "stem": stem}
+        sizes = {"num_classes": num_classes, "cardinality": cardinality, "width": width, "stem": stem,
+                 "stem_stride": stem_stride}  # fmt: skip
         for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"{name}={value!r} must be at least 1")
         blocks = depth // 9
-        self.conv1 = nn.Conv2d(3, stem, kernel_size=3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(3, stem, kernel_size=3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.layer1 = _stage(stem, 4 * stem, cardinality, width, blocks, stride=1)
         self.layer2 = _stage(4 * stem, 8 * stem, cardinality, 2 * width, blocks, stride=2)

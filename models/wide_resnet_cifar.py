@@ -48,13 +48,21 @@ class WideResNetCifar(nn.Module):
         depth: weighted layers, 6 * n + 2 for n blocks a stage; shortcuts do not count.
         widen: the paper's k. Depth 26 with k = 10 and 100 classes has 36,539,124 parameters.
         init: a scheme of `models.init`; "he_fan_out" is the source's.
+        stem_stride: 1 in the paper; 2 halves every map, for small machines.
 
     Raises:
-        ValueError: `depth` is not 6 * n + 2 with n at least 1, `num_classes` or `widen` is below 1, or
-            `init` is unknown.
+        ValueError: `depth` is not 6 * n + 2 with n at least 1, `num_classes`, `widen` or `stem_stride` is
+            below 1, or `init` is unknown.
     """
 
-    def __init__(self, num_classes: int = 100, depth: int = 26, widen: int = 10, init: str = "he_fan_out"):
+    def __init__(
+        self,
+        num_classes: int = 100,
+        depth: int = 26,
+        widen: int = 10,
+        init: str = "he_fan_out",
+        stem_stride: int = 1,
+    ):
         super().__init__()
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"depth={depth!r} must be 6 * n + 2 with n at least 1: 8, 14, 20, 26, ...")
@@ -62,8 +70,10 @@ class WideResNetCifar(nn.Module):
             raise ValueError(f"num_classes={num_classes!r} must be at least 1")
         if widen < 1:
             raise ValueError(f"widen={widen!r} must be at least 1")
+        if stem_stride < 1:
+            raise ValueError(f"stem_stride={stem_stride!r} must be at least 1")
         blocks = depth // 6
-        self.conv1 = nn.Conv2d(3, 16, kernel_size=3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(3, 16, kernel_size=3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = _stage(16, 16 * widen, blocks, stride=1)
         self.layer2 = _stage(16 * widen, 32 * widen, blocks, stride=2)

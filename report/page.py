@@ -35,7 +35,10 @@ figure { margin: 1.5rem 0; } svg { max-width: 100%; height: auto; } .tier { colo
 """
 WARNING = {
     "smoke": "This tier shows that every step runs. No verdict here says anything about the paper's claims.",
-    "laptop": "Smaller networks, 10,000 images and 15 epochs: a verdict here is about this tier, not the paper's runs. "
+    "laptop": "Smaller networks; late claims are judged by the paper's schedule on a small part of the images, early "
+    "ones by the paper's first epochs on all. A verdict here is about this tier, not the paper's runs; "
+    "docs/laptop-notes.md asks of each what in it could be the tier's.",
+    "short": "Smaller networks, 10,000 images and 15 epochs: a verdict here is about this tier, not the paper's runs. "
     "docs/laptop-notes.md asks of each whether it is an artefact.",
     "paper": "The paper's protocol, unreduced, where it was run.",
 }

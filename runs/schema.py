@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 
 FORMAT = 1  # raised when the arithmetic of a run changes, so that old and new runs never mix
 
+TIERS = ("paper", "laptop", "short", "smoke")  # files of configs/tier/
 INITS = ("torch", "he", "he_fan_out", "xavier", "lecun", "orthogonal")
 
 
@@ -123,19 +124,30 @@ class MLP(Model):
 
 
 @dataclass(kw_only=True)
-class ResNet(Model):
+class CifarModel(Model):
+    stem_stride: int = setting(at_least(1), default=1, before=1)  # 2 halves every map
+
+
+@dataclass(kw_only=True)
+class ResNet(CifarModel):
     blocks: list[int] = setting(each(at_least(1)))
     width: int = setting(at_least(1))
 
 
 @dataclass(kw_only=True)
-class DenseNet(Model):
+class ImageNetResNet(Model):
+    blocks: list[int] = setting(each(at_least(1)))
+    width: int = setting(at_least(1))
+
+
+@dataclass(kw_only=True)
+class DenseNet(CifarModel):
     blocks: list[int] = setting(each(at_least(1)))
     growth: int = setting(at_least(1))
 
 
 @dataclass(kw_only=True)
-class ResNeXt(Model):
+class ResNeXt(CifarModel):
     depth: int = setting(at_least(2))
     cardinality: int = setting(at_least(1))
     width: int = setting(at_least(1))
@@ -143,7 +155,7 @@ class ResNeXt(Model):
 
 
 @dataclass(kw_only=True)
-class WideResNet(Model):
+class WideResNet(CifarModel):
     depth: int = setting(at_least(2))
     widen: int = setting(at_least(1))
 
@@ -251,6 +263,7 @@ class Protocol:
     select_on: str = setting(one_of("test", "validation"), default="test")  # test is the paper's way
     seeds: list[int] = setting(each(SEED), default_factory=lambda: [100])  # train the grid, and select
     refine: list[str] = setting(default_factory=list)  # grid entries whose lr is refined
+    extend: bool = setting(default=False)  # try the best setting's neighbours until it lies at no corner
     similar: float = setting(at_least(0), default=0.001)  # accuracies this close are similar, and the faster wins
     reach: float = setting(SHARE, default=0.95)  # "faster" is fewer epochs to this share of the best accuracy
     validation: int = setting(at_least(1), default=5000)  # held out under select_on=validation, at most a tenth
@@ -290,6 +303,7 @@ class Config:
     batch_statistics: int | None = setting(default=None)  # images in one BatchNorm statistic; null = the batch
     stop: Stop = setting(default_factory=Stop)
     evaluate_train: bool = setting(default=False)
+    evaluations: int = setting(at_least(1), default=1, before=1)  # of the test set in an epoch, the last at its end
     layer_norms: bool = setting(default=False, before=False)  # an MLP's amplification, layer by layer
     format: int = setting(default=FORMAT)
 
@@ -329,8 +343,8 @@ class Config:
 
 
 # By the name of the chosen option; a name that is not here is anyone's own.
-MODELS = {"mlp": MLP, "resnet50": ResNet, "resnet50_imagenet": ResNet, "densenet121": DenseNet, "resnext29": ResNeXt,
-          "wrn26": WideResNet}  # fmt: skip
+MODELS = {"mlp": MLP, "resnet50": ResNet, "resnet50_imagenet": ImageNetResNet, "densenet121": DenseNet,
+          "resnext29": ResNeXt, "wrn26": WideResNet}  # fmt: skip
 OPTIMIZERS = {"sgd": SGD, "sgdm": SGD, "adagrad": Adagrad, "rmsprop": RMSprop, "adam": Adam, "powersgd": PowerSGD,
               "powersgdm": PowerSGD}  # fmt: skip
 SCHEDULES = {"constant": Constant, "step": Step, "warm_restarts": WarmRestarts}

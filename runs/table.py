@@ -28,7 +28,7 @@ class Column(NamedTuple):
 COLUMNS = {name: Column(kind, meaning) for kind, name, meaning in (
     # archive/<experiment>-runs.csv, a row a run
     (str, "label", "the entry of the experiment's grid"),
-    (str, "stage", "grid, refine or report"),
+    (str, "stage", "grid, refine, extend or report"),
     (str, "dataset", "name of the data set"),
     (str, "model", "name of the network"),
     (int, "depth", "layers, where the network has that setting"),
@@ -57,6 +57,8 @@ COLUMNS = {name: Column(kind, meaning) for kind, name, meaning in (
     (float, "images_per_second", "of training"),
     (float, "test_loss", "after the epoch"),
     (float, "test_acc", "after the epoch"),
+    (float, "train_acc_N", "running share of the epoch's images before its evaluation N"),
+    (float, "test_acc_N", "within the epoch: its evaluation N, from 1, at equal distances"),
     (float, "validation_loss", "after the epoch, on the images held out"),
     (float, "validation_acc", "after the epoch, on the images held out"),
     (float, "train_eval_loss", "after the epoch, on the training set"),

@@ -18,7 +18,7 @@ from runs import archive, cli, table
 from runs.files import write_json
 from runs.identity import science, settled
 from runs.run import ENDED, Run
-from runs.schema import ConfigError, walk
+from runs.schema import TIERS, ConfigError, walk
 
 from . import protocol
 
@@ -27,15 +27,13 @@ PLACES = {"launcher", "hydra"}
 # No part of a run's identity, and still what the experiment asks.
 ASKED = {"seeds", "grid", "source", "protocol"}
 
-TIERS = ("paper", "laptop", "smoke")
-
 
 @dataclass
 class Job:
     """One run of a plan: its grid entry and stage, its resolved config, the command line that composes it again."""
 
     label: str
-    stage: str  # grid, refine or report
+    stage: str  # grid, refine, extend or report
     setting: tuple  # (path, value) pairs of the entry's axes
     config: dict
     composed_by: list[str]
@@ -86,7 +84,7 @@ class Plan:
     jobs: list[Job]
     changes: list[str]  # overrides that make it custom
     selections: list[Selection] = field(default_factory=list)
-    to_come: int = 0  # runs of stages that wait for others, as far as they can be counted
+    to_come: list[dict] = field(default_factory=list)  # configs like those of runs that wait for others to choose
     only: list[str] = field(default_factory=list)  # the entries to train; none: all
 
     @property
@@ -123,7 +121,7 @@ class Experiment:
     """
 
     def __init__(self, config: DictConfig, given: list[str]):
-        self.base = cli.plain(config)
+        self.base, self.given = cli.plain(config), given
         self.protocol = self.base["protocol"]
         self.entries = []
         for label, groups, axes, settings_of in grid_entries(self.base):
@@ -174,7 +172,7 @@ class Experiment:
 
     def plan(self) -> Plan:
         """All runs that are known by now, from what is on disk."""
-        jobs, selections, to_come = [], {}, 0
+        jobs, selections, to_come = [], {}, []
         for entry in self.entries:
             if not self.protocol["tune"]:
                 jobs += self._jobs(entry, entry.settings(), self.base["seeds"], "grid")
@@ -183,35 +181,52 @@ class Experiment:
                 tuned, selection = self._tune(entry)
                 jobs += tuned
                 selections[entry.label] = selection
+            elif entry.settings_of not in selections:
+                selections[entry.settings_of] = self._chosen_elsewhere(entry.settings_of)
             selection = selections[entry.settings_of or entry.label]
             if selection is None:
-                to_come += len(self.base["seeds"])
+                to_come += [entry.composed] * len(self.base["seeds"])
             else:
                 jobs += self._jobs(entry, [selection.chosen.setting], self.base["seeds"], "report")
-        found = [selection for selection in selections.values() if selection]
+        found = [selection for label, selection in selections.items() if selection and "." not in label]
         return Plan(self.name, self.label, self.results, jobs, self.changes, found, to_come, self.base["only"])
 
     def _tune(self, entry: "Entry") -> tuple[list[Job], Selection | None]:
         """The selecting runs so far, and what they chose if none of them is missing."""
-        stage, tried, jobs, best = "grid", entry.settings(), [], None
-        new = tried
+        stage, new, tried, jobs, refined, beyond = "grid", entry.settings(), [], [], None, []
         while True:
+            tried = [*tried, *new]
             jobs += self._jobs(entry, new, self.protocol["seeds"], stage)
             if not all(job.done for job in jobs):
                 return jobs, None
             scores = self._scores(jobs, tried)
-            last, (best, reason) = best, protocol.choose(scores, self.protocol["similar"])
-            refined = entry.label in self.protocol["refine"] and best != last
-            settings = dict(best.setting)
-            if not refined or "optimizer.lr" not in settings:
-                return jobs, Selection(entry.label, best, reason, scores)
-            rest = set(settings.items()) - {("optimizer.lr", settings["optimizer.lr"])}
-            lrs = [dict(setting)["optimizer.lr"] for setting in tried if rest <= set(setting)]
-            proposed = protocol.refine(lrs, settings["optimizer.lr"])
-            new = [tuple((settings | {"optimizer.lr": lr}).items()) for lr in proposed]
+            best, reason = protocol.choose(scores, self.protocol["similar"])
+            stage, new = "extend", protocol.neighbours(tried, best.setting) if self.protocol["extend"] else []
+            beyond += new
+            if not new and entry.label in self.protocol["refine"] and best != refined:
+                stage, new, refined = "refine", self._refine(tried, dict(best.setting)), best
             if not new:
+                reason += f"; tried beyond the grid: {'; '.join(map(protocol.spelled, beyond))}" if beyond else ""
                 return jobs, Selection(entry.label, best, reason, scores)
-            stage, tried = "refine", [*tried, *new]
+
+    def _refine(self, tried: list[tuple], best: dict) -> list[tuple]:
+        """The settings with the next learning rates around the best one's."""
+        if "optimizer.lr" not in best:
+            return []
+        rest = set(best.items()) - {("optimizer.lr", best["optimizer.lr"])}
+        lrs = [dict(setting)["optimizer.lr"] for setting in tried if rest <= set(setting)]
+        return [tuple((best | {"optimizer.lr": lr}).items()) for lr in protocol.refine(lrs, best["optimizer.lr"])]
+
+    def _chosen_elsewhere(self, settings_of: str) -> Selection | None:
+        """What another experiment of the same tier has chosen for an entry of its own, once it has."""
+        name, _, label = settings_of.partition(".")
+        chosen = [one for one in self.given if one.split("=")[0] not in ("experiment", "only", "also")]
+        chosen.append(f"experiment={name}")
+        other = Experiment(cli.recomposed(chosen), chosen)
+        entry = next((entry for entry in other.entries if entry.label == label), None)
+        if entry is None or entry.settings_of:
+            raise ConfigError(f"settings_of={settings_of}: experiment={name} tunes no entry {label}")
+        return other._tune(entry)[1]
 
     def _scores(self, jobs: list[Job], tried: list[tuple]) -> list[protocol.Score]:
         column = "validation_acc" if self.protocol["select_on"] == "validation" else "test_acc"
@@ -295,8 +310,8 @@ def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list
 
     An entry is named after its optimizer, or says `optimizer: name`; it may choose any other group the same way
     (`schedule: warm_restarts`). Its lists are the axes: `lr` and other settings of the optimizer, or paths such
-    as `model.depth`. `settings_of: sgdm` takes what the protocol chose for that entry. In the smoke tier an axis
-    keeps two points.
+    as `model.depth`. `settings_of: sgdm` takes what the protocol chose for that entry, `settings_of: fig1ab.sgdm` what
+    it chose in another experiment. In the smoke tier an axis keeps two points.
     """
     unknown = [key for key in config["grid"] if key not in TIERS]
     if unknown:
@@ -307,7 +322,8 @@ def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list
     entries, before = [], []
     for label, entry in grid.items():
         settings_of = entry.get("settings_of")
-        if settings_of is not None and (settings_of not in before or not config["protocol"]["tune"]):
+        known = settings_of is None or settings_of in before or "." in settings_of
+        if not known or (settings_of and not config["protocol"]["tune"]):
             raise ConfigError(f"grid.{label}.settings_of={settings_of}: name an entry above it, in a tuned experiment")
         before.append(label)
         groups = {key: value for key, value in entry.items() if isinstance(value, str) and key != "settings_of"}

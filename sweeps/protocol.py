@@ -71,6 +71,35 @@ def refine(tried: list[float], best: float) -> list[float]:
     return proposed
 
 
+def neighbours(tried: list[tuple], best: tuple) -> list[tuple]:
+    """The settings to try next, so that the best lies at no corner: those beside it along each axis, not yet tried.
+
+    Beside it is the next value that any setting tried has; at the end of these one further: a learning rate by the
+    ratio of the last two, near 1, 2, 3 or 5 times a power of ten; gamma by their difference, within [0, 1]. An axis of
+    one value stays as it is. Not the paper's.
+    """
+    proposed = []
+    for axis, (path, value) in enumerate(best):
+        values = sorted({setting[axis][1] for setting in tried})
+        if len(values) < 2 or not path.endswith(("lr", "gamma")):
+            continue
+        at = values.index(value)
+        below = values[at - 1] if at else _further(path, value, values[1])
+        above = values[at + 1] if at + 1 < len(values) else _further(path, value, values[-2])
+        beside = [(*best[:axis], (path, one), *best[axis + 1 :]) for one in (below, above) if one is not None]
+        proposed += [setting for setting in beside if setting not in tried]
+    return proposed
+
+
+def _further(path: str, end: float, before: float) -> float | None:
+    if path.endswith("gamma"):
+        gamma = round(2 * end - before, 6)
+        return gamma if 0 <= gamma <= 1 else None
+    lr = end * end / before
+    powers = [digit * 10.0**exponent for exponent in (math.floor(math.log10(lr)),) for digit in (1, 2, 3, 5, 10)]
+    return float(f"{min(powers, key=lambda one: abs(math.log(one / lr))):.0e}")
+
+
 def one_digit(value: float) -> float:
     """Rounded to one significant digit: 2.236e-4 to 2e-4."""
     return float(f"{value:.0e}")

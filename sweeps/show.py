@@ -17,7 +17,7 @@ def summary(plan: Plan, launcher: dict) -> str:
     """The plan in a line: how many runs, how many are done, and what the rest costs."""
     wanted = plan.wanted()
     text = f"{plan.experiment}, tier {plan.label}: {len(plan.jobs)} runs, {len(plan.jobs) - len(plan.missing())} done"
-    text += f", at least {plan.to_come} more once the grid has chosen" if plan.to_come else ""
+    text += f", at least {len(plan.to_come)} more once the grid has chosen" if plan.to_come else ""
     text += f"; of {' and '.join(plan.only)} {len(wanted)} to train" if plan.only else ""
     if not wanted:
         return text
@@ -30,7 +30,7 @@ def machine_hours(plan: Plan, launcher: dict) -> tuple[float, str]:
     """Hours of this machine for what this command is to train, and where that comes from."""
     estimates = Costs(plan.jobs, plan.results)
     sources = Counter(estimates.of(job.config).source for job in plan.wanted())
-    seconds, _ = _seconds(plan, plan.wanted(), 0 if plan.only else plan.to_come)
+    seconds, _ = _seconds(plan, plan.wanted(), [] if plan.only else plan.to_come)
     return seconds / workers(launcher) / 3600, spelled(sources)
 
 
@@ -55,7 +55,8 @@ def keep_costs(plans: list[Plan | str], launcher: dict) -> None:
             continue
         path = plan.results / plan.label / "costs.json"
         hours, gpu = (seconds / 3600 for seconds in _seconds(plan, plan.missing(), plan.to_come))
-        entry = {"missing": len(plan.missing()) + plan.to_come, "hours": hours / workers(launcher), "gpu_hours": gpu}
+        entry = {"missing": len(plan.missing()) + len(plan.to_come),
+                 "hours": hours / workers(launcher), "gpu_hours": gpu}  # fmt: skip
         make_folder(path.parent)
         with locked(path.parent):
             try:
@@ -65,16 +66,11 @@ def keep_costs(plans: list[Plan | str], launcher: dict) -> None:
             write_json(path, {"experiments": dict(sorted((kept | {plan.experiment: entry}).items()))})
 
 
-def _seconds(plan: Plan, jobs: list[Job], to_come: int) -> tuple[float, float]:
-    """Here and on a GPU, of these jobs and of so many that are to come."""
+def _seconds(plan: Plan, jobs: list[Job], to_come: list[dict]) -> tuple[float, float]:
+    """Here and on a GPU, of these jobs and of runs like those that are to come."""
     estimates = Costs(plan.jobs, plan.results)
-    found = [estimates.of(job.config) for job in jobs]
-    here, gpu = sum(cost.seconds for cost in found), sum(cost.gpu_seconds for cost in found)
-    if to_come:
-        every = [estimates.of(job.config) for job in plan.jobs]
-        here += to_come * sum(cost.seconds for cost in every) / len(every)
-        gpu += to_come * sum(cost.gpu_seconds for cost in every) / len(every)
-    return here, gpu
+    found = [estimates.of(config) for config in (*(job.config for job in jobs), *to_come)]
+    return sum(cost.seconds for cost in found), sum(cost.gpu_seconds for cost in found)
 
 
 def plan_table(plans: list[Plan | str], launcher: dict) -> str:
@@ -85,12 +81,12 @@ def plan_table(plans: list[Plan | str], launcher: dict) -> str:
         if isinstance(plan, str):
             lines.append(plan)
             continue
-        estimates, to_come = Costs(plan.jobs, plan.results), 0 if plan.only else plan.to_come
+        estimates, to_come = Costs(plan.jobs, plan.results), [] if plan.only else plan.to_come
         found = {job.run.id: estimates.of(job.config) for job in plan.wanted()}
         here, gpu = _seconds(plan, plan.wanted(), to_come)
         runs = len([job for job in plan.jobs if not plan.only or job.label in plan.only])
         lines.append(
-            f"{plan.experiment:14} {runs:6,d} {runs - len(plan.wanted()):6,d} {to_come or '':>8} "
+            f"{plan.experiment:14} {runs:6,d} {runs - len(plan.wanted()):6,d} {len(to_come) or '':>8} "
             f"{here / workers(launcher) / 3600:12,.1f} {gpu / 3600:10,.1f}  "
             f"{spelled(Counter(cost.source for cost in found.values()))}"
         )

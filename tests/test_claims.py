@@ -11,7 +11,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from analysis.claims import judge as claims
-from analysis.claims import needs
+from analysis.claims import regimes
 from analysis.claims.fixed import Ancestry, ancestor
 from analysis.claims.schema import Archive, ClaimError, NoVerdict
 from runs import table
@@ -175,7 +175,7 @@ def test_a_clone_without_history_reads_what_was_stored(tmp_path, monkeypatch):
 
 def test_the_stored_table_knows_every_pair_of_the_archive(monkeypatch):
     monkeypatch.setattr("analysis.claims.fixed.ancestor", lambda *pair: pytest.fail(f"not stored: {pair}"))
-    for tier in ("paper", "laptop"):
+    for tier in ("paper", "laptop", "short"):
         assert "not known" not in {found.fixed.split(" (")[0] for found in claims.everything(ROOT / "results", tier)}
 
 
@@ -185,19 +185,19 @@ def test_the_stored_table_knows_every_pair_of_the_archive(monkeypatch):
 def test_a_network_that_does_not_fit_its_training_set_judges_no_generalisation():
     runs = [{"epochs": [{"train_acc": accuracy, "test_acc": 0.5}], "seed": seed} for seed, accuracy in
             enumerate((0.6, 0.7))]  # fmt: skip
-    one = claim("never_above", settings={}, column="test_acc", threshold=0.1, needs=["fitted"])
-    assert "train accuracy is 0.65, not 0.95" in needs.unmet(one, archive(runs, tier="laptop"))
-    assert needs.unmet(one, archive(runs, tier="paper")) == ""
+    one = claim("never_above", settings={}, column="test_acc", threshold=0.1, regime="late")
+    assert "train accuracy is 0.65, not 0.95" in regimes.unmet(one, archive(runs, tier="laptop"))
+    assert regimes.unmet(one, archive(runs, tier="paper")) == ""
     fits = [run | {"epochs": [{"train_acc": 0.99, "test_acc": 0.5}]} for run in runs]
-    assert needs.unmet(one, archive(fits, tier="laptop")) == ""
+    assert regimes.unmet(one, archive(fits, tier="laptop")) == ""
 
 
 def test_a_part_of_the_training_set_judges_no_first_epochs():
-    one = claim("never_above", settings={}, column="test_acc", threshold=0.1, needs=["first_epochs"])
+    one = claim("never_above", settings={}, column="test_acc", threshold=0.1, regime="early")
     runs = [{"epochs": [{"train_acc": 0.5}]}]
     small, whole = ({"dataset.subset": images, "batch_size": 128} for images in (10000, None))
-    assert "an epoch here has 10000 images" in needs.unmet(one, archive(runs, tier="laptop", config=small))
-    assert needs.unmet(one, archive(runs, tier="laptop", config=whole)) == ""
+    assert "an epoch here has 10000 images" in regimes.unmet(one, archive(runs, tier="laptop", config=small))
+    assert regimes.unmet(one, archive(runs, tier="laptop", config=whole)) == ""
 
 
 # Entries
@@ -586,7 +586,7 @@ def test_claims_that_need_no_run():
 
 
 def test_what_cannot_be_tested_says_what_was_measured_and_no_verdict():
-    found = [one for one in claims.judge(ROOT / "results", "laptop", "fig1ab") if one.verdict != "not run"]
+    found = [one for one in claims.judge(ROOT / "results", "short", "fig1ab") if one.verdict != "not run"]
     assert {one.verdict for one in found} == {"not testable at this tier"}
     for one in found:
         reason, measured = one.evidence.split(". Measured: ")

@@ -124,6 +124,21 @@ def test_stage_maps_and_their_order(model_class):
     assert list(reached.items()) == list(expected.items())
 
 
+@pytest.mark.parametrize("model_class", STAGES)
+def test_a_stem_of_stride_2_halves_every_map_and_adds_no_weight(model_class):
+    model, usual = on_meta(model_class, stem_stride=2), on_meta(model_class)
+    reached = {}
+    for name in STAGES[model_class]:
+        model.get_submodule(name).register_forward_hook(
+            lambda stage, args, out, name=name: reached.update({name: tuple(out.shape[1:])})
+        )
+    model(images(2, device="meta"))
+    assert reached == {name: (channels, side // 2, side // 2) for name, (channels, side) in STAGES[model_class].items()}
+    assert [p.shape for p in model.parameters()] == [p.shape for p in usual.parameters()]
+    with pytest.raises(ValueError, match="stem_stride=0"):
+        model_class(stem_stride=0)
+
+
 @pytest.mark.parametrize("model_class", MODELS)
 @pytest.mark.parametrize("size", [(16, 16), (20, 36)])
 def test_other_image_sizes(model_class, size):

@@ -88,15 +88,15 @@ def test_figures_4_to_6_ask_what_the_supplement_says():
 
 
 def test_the_controls_of_figure_5_have_its_grid_on_both_networks():
-    for tier, grid in experiment("fig5_controls")["grid"].items():
-        figure5 = experiment("fig5")["grid"][tier]
-        assert len(grid) == 6
-        for label, entry in grid.items():
-            model, optimizer = label.split("-")
-            assert (entry.get("model", "resnet50"), entry["optimizer"]) == (model, optimizer)
-            wanted = numbers(figure5[f"{model}-powersgd"])
-            gammas = entry.get("gamma", entry.get("optimizer.arguments.gamma", wanted["gamma"][:-1]))
-            assert (entry["lr"], gammas) == (wanted["lr"], wanted["gamma"][:-1])  # gamma 1 is SGD itself
+    grid = experiment("fig5_controls")["grid"]["paper"]
+    figure5 = experiment("fig5")["grid"]["paper"]
+    assert len(grid) == 6
+    for label, entry in grid.items():
+        model, optimizer = label.split("-")
+        assert (entry.get("model", "resnet50"), entry["optimizer"]) == (model, optimizer)
+        wanted = numbers(figure5[f"{model}-powersgd"])
+        gammas = entry.get("gamma", entry.get("optimizer.arguments.gamma", wanted["gamma"][:-1]))
+        assert (entry["lr"], gammas) == (wanted["lr"], wanted["gamma"][:-1])  # gamma 1 is SGD itself
 
 
 def test_figure_7_compares_the_same_settings_with_and_without_restarts():

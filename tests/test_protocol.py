@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sweeps.protocol import Score, choose, one_digit, refine, score
+from sweeps.protocol import Score, choose, neighbours, one_digit, refine, score
 
 
 def setting(lr):
@@ -112,3 +112,43 @@ def test_refinement_ends_when_nothing_improves():
 @pytest.mark.parametrize(("value", "rounded"), [(2.236e-4, 2e-4), (7.07e-4, 7e-4), (0.0948, 0.09), (9.7, 10.0)])
 def test_one_digit(value, rounded):
     assert one_digit(value) == rounded
+
+
+def cell(lr, gamma):
+    return (("optimizer.lr", lr), ("optimizer.gamma", gamma))
+
+
+GRID = [cell(lr, gamma) for lr in (0.3, 0.1, 0.03) for gamma in (0.4, 0.6, 0.8)]
+
+
+@pytest.mark.parametrize(
+    ("best", "proposed"),
+    [
+        (cell(0.1, 0.6), []),
+        (cell(0.3, 0.6), [cell(1.0, 0.6)]),
+        (cell(0.03, 0.8), [cell(0.01, 0.8), cell(0.03, 1.0)]),
+    ],
+)
+def test_the_best_setting_is_given_the_neighbours_that_it_lacks(best, proposed):
+    assert neighbours(GRID, best) == proposed
+
+
+def test_beyond_the_grid_the_new_best_is_given_all_of_its_neighbours():
+    """At lr 1 only one gamma was tried; a corner is not left by one step."""
+    assert neighbours([*GRID, cell(1.0, 0.6)], cell(1.0, 0.6)) == [cell(3.0, 0.6), cell(1.0, 0.4), cell(1.0, 0.8)]
+
+
+def test_gamma_stays_between_0_and_1():
+    tried = [*GRID, cell(0.1, 0.2), cell(0.1, 0.0), cell(0.03, 0.0), cell(0.3, 0.0)]
+    assert neighbours(tried, cell(0.1, 0.0)) == []
+
+
+def test_half_decades_go_on_as_half_decades():
+    """0.1 * 0.1 / 0.3 is 0.033, and a decade further it would be 0.009."""
+    tried = [setting(lr) for lr in (0.1, 0.03)]
+    lrs = []
+    for _ in range(4):
+        (new,) = neighbours(tried, min(tried))
+        tried.append(new)
+        lrs.append(new[0][1])
+    assert lrs == [0.01, 0.003, 0.001, 0.0003]

@@ -103,6 +103,19 @@ def test_several_stops_also_within_one_epoch(tmp_path, undisturbed, steps):
     assert_same(outcome(interrupted(config, *moments)), expected)
 
 
+def test_evaluations_within_an_epoch_change_nothing_and_outlive_a_stop(tmp_path, undisturbed):
+    changes = {"evaluations": 3}
+    expected, plain = undisturbed(**changes), undisturbed()
+    for row, usual in zip(expected["rows"], plain["rows"], strict=True):
+        within = {f"{name}_acc_{number}" for name in ("train", "test") for number in (1, 2)}
+        assert set(row) - set(usual) == within and all(row[key] == value for key, value in usual.items())
+        assert row["train_acc_1"] != row["train_acc"] != row["train_acc_2"]
+    for step in range(1, STEPS + 1):
+        config = make_config(tmp_path / str(step), data_dir=str(tmp_path / "mnist"), **SMALL, **changes)
+        stopped_at = lambda patches, step=step: at_step(patches, [step], stop())  # noqa: E731
+        assert_same(outcome(interrupted(config, *[stopped_at] * 2)), expected)
+
+
 def test_a_stop_at_the_end_of_an_epoch(tmp_path, undisturbed):
     expected = undisturbed()
     config = make_config(tmp_path, **SMALL)

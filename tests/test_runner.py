@@ -46,12 +46,12 @@ def test_a_wrong_name_is_one_line_with_the_nearest_and_draws_nothing(name, near,
 
 @pytest.mark.parametrize("names_", [("fig1a",), ("fig1ab",), ("fig1b",), ("fig1",)])
 def test_a_panel_a_pair_and_the_whole_of_figure_1_draw_what_has_runs(names_, monkeypatch, capsys, tmp_path):
-    shutil.copytree(RESULTS / "laptop" / "archive", tmp_path / "laptop" / "archive")
+    shutil.copytree(RESULTS / "short" / "archive", tmp_path / "short" / "archive")
     called(monkeypatch, *names_, "--redraw", "--results", str(tmp_path))
     text = capsys.readouterr().out
     assert "figure1a.svg" in text and ("fig1cd not drawn" in text) == (names_ == ("fig1",))
     for name in ("figure1a.svg", "figure1b.svg", "figure1ab.md"):
-        assert (tmp_path / "laptop" / name).read_bytes() == (RESULTS / "laptop" / name).read_bytes()
+        assert (tmp_path / "short" / name).read_bytes() == (RESULTS / "short" / name).read_bytes()
 
 
 def test_a_group_of_which_nothing_has_run_is_refused(monkeypatch, capsys, tmp_path):
@@ -63,12 +63,12 @@ def test_a_group_of_which_nothing_has_run_is_refused(monkeypatch, capsys, tmp_pa
 
 
 def test_redraw_alone_draws_all_that_is_in_the_archives(monkeypatch, capsys, tmp_path):
-    for tier in ("paper", "laptop"):
+    for tier in ("paper", "short"):
         shutil.copytree(RESULTS / tier / "archive", tmp_path / tier / "archive",
                         ignore=shutil.ignore_patterns("fig4-*", "fig4_*", "fig6-*"))  # fmt: skip
     called(monkeypatch, "--redraw", "--results", str(tmp_path))
     written = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.svg")}
-    assert {Path("paper/figure2.svg"), Path("laptop/figure7.svg"), Path("laptop/fairness-fig1ab.svg")} <= written
+    assert {Path("paper/figure2.svg"), Path("short/figure7.svg"), Path("short/fairness-fig1ab.svg")} <= written
     for path in written:
         for suffix in (".svg", ".png"):
             here = path.with_suffix(suffix)

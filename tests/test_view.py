@@ -94,7 +94,7 @@ def test_the_job_type_says_what_the_run_is_for(optimizer, stage, tuned, expected
 
 def test_a_run_is_used_by_every_experiment_whose_archive_or_plan_holds_it(tmp_path):
     """Figure 6 is made of runs of figure 5."""
-    runs = table.read(ROOT / "results" / "laptop" / "archive" / "fig6-runs.csv")
+    runs = table.read(ROOT / "results" / "short" / "archive" / "fig6-runs.csv")
     run = runs[0]["run"]
     assert {"fig5", "fig6"} <= set(view.uses(run, ROOT / "results"))
     plan = {"experiment": "mine", "runs": [{"folder": f"/somewhere/name-{run}", "stage": "refine"}]}

@@ -50,7 +50,7 @@ def train(
             for observe in observers:
                 observe(row)
         while not (outcome := ending(config, trainer.history)):
-            sums = train_epoch(config, trainer, train_set, record, stop, tracker)
+            sums = train_epoch(config, trainer, train_set, test_set, record, stop, tracker)
             test = trainer.evaluate(test_set)
             validation = trainer.evaluate(validation_set) if validation_set else None
             train = trainer.evaluate(train_set) if config.evaluate_train else None
@@ -67,9 +67,10 @@ def train(
 
 
 def train_epoch(
-    config: Config, trainer: Trainer, train_set, record: "Recorder", stop: StopRequest, tracker: Tracker | None
-) -> Tensor:
-    """The rest of the present epoch; returns its sums over all processes, on the CPU."""
+    config: Config, trainer: Trainer, train_set, test_set, record: "Recorder", stop: StopRequest,
+    tracker: Tracker | None,
+) -> Tensor:  # fmt: skip
+    """The rest of the present epoch, evaluated within where asked; returns its sums over all processes, on the CPU."""
     started = time.perf_counter() - trainer.seconds
     stop.slept()
     for inputs, labels in train_set.epoch(config.seed, trainer.epoch, config.batch_size, trainer.step):
@@ -77,6 +78,10 @@ def train_epoch(
         if tracker:
             tracker.batch(trainer)
         started += stop.slept()
+        if trainer.step in trainer.stops:
+            trainer.seconds = time.perf_counter() - started
+            trainer.look(test_set)
+            started = time.perf_counter() - trainer.seconds
         if record.due(stop):
             trainer.seconds = time.perf_counter() - started
             record.save()

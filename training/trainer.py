@@ -18,7 +18,7 @@ from .meters import DeadUnits, step_meters
 EVALUATION_VALUES = 1000 * 3 * 32 * 32  # numbers in a batch of evaluation, if a training batch is not larger
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PARTS = ("model", "optimizer", "schedule", "scaler")
-PROGRESS = ("epoch", "step", "seconds", "lr", "history")
+PROGRESS = ("epoch", "step", "seconds", "lr", "history", "within")
 COUNTS = 3  # loss, correct, images: the first of an epoch's sums
 # A row of metrics begins with those of these that it has; the others follow as the meters give them.
 COLUMNS = (
@@ -43,12 +43,16 @@ class Trainer:
             self.model.to(memory_format=torch.channels_last)
         self.network = build_network(config, self.model, device, world)
         self.optimizer = build_optimizer(config, self.model.parameters())
-        self.schedule = build_schedule(config, self.optimizer, steps_per_epoch=-(-images // config.batch_size))
+        steps = -(-images // config.batch_size)
+        self.schedule = build_schedule(config, self.optimizer, steps_per_epoch=steps)
+        # After these steps of an epoch it is evaluated, and once more at its end.
+        self.stops = {-(-steps * part // config.evaluations) for part in range(1, config.evaluations)} - {steps}
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.epoch = self.step = 0  # complete epochs, and steps into the present one
         self.seconds = 0.0  # of training in the present epoch; evaluation and saving are off the clock
         self.lr = self.optimizer.param_groups[0]["lr"]  # at the present epoch's start
         self.history: list[dict] = []
+        self.within: list[tuple[float, float]] = []  # (train, test) accuracy at the present epoch's stops so far
         # Sums over the epoch's steps, read back once an epoch so that no step waits for the device.
         self.meters = step_meters(config, self.model, self.optimizer)
         self.sizes = [COUNTS, *(meter.size for meter in self.meters)]
@@ -86,6 +90,11 @@ class Trainer:
         self.schedule.step()
         self.step += 1
 
+    def look(self, test_set) -> None:
+        """Evaluate within the epoch."""
+        _, correct, images = self.world.sum(self.sums[:COUNTS].clone()).tolist()
+        self.within.append((correct / images, self.evaluate(test_set).acc))
+
     def end_epoch(
         self, sums: Tensor, test: "Scores", train: "Scores | None" = None, validation: "Scores | None" = None
     ) -> dict[str, float | None]:
@@ -96,12 +105,14 @@ class Trainer:
         row |= {"seconds": self.seconds, "images_per_second": images / self.seconds}
         for name, scores in {"test": test, "validation": validation, "train_eval": train}.items():
             row |= {f"{name}_loss": scores.loss, f"{name}_acc": scores.acc} if scores else {}
+        for number, accuracies in enumerate(self.within, start=1):
+            row |= dict(zip((f"train_acc_{number}", f"test_acc_{number}"), accuracies, strict=True))
         row |= test.dead_units
         for meter, part in zip(self.meters, measured, strict=True):
             row |= meter.columns(part)
         row = {column: row[column] for column in COLUMNS if column in row} | row
         self.history.append(row)
-        self.step, self.seconds, self.lr = 0, 0.0, self.optimizer.param_groups[0]["lr"]
+        self.step, self.seconds, self.lr, self.within = 0, 0.0, self.optimizer.param_groups[0]["lr"], []
         self.sums.zero_()
         return row
 
@@ -153,7 +164,7 @@ class Trainer:
         for part in PARTS:
             getattr(self, part).load_state_dict(state[part])
         for name in PROGRESS:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))
         self.sums[: len(state["sums"])].copy_(state["sums"])  # one without those of the layers may be shorter
         torch.set_rng_state(state["generator"])
         if self.device.type == "cuda" and state["cuda_generator"] is not None:

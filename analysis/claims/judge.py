@@ -8,7 +8,7 @@ docs/verdicts.md says how a verdict comes about.
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Union
 
@@ -21,7 +21,7 @@ from analysis.tables import markdown
 from analysis.verdicts import NOT_RUN, NOT_TESTABLE_HERE
 from runs.files import write_text
 
-from . import counts, entries, facts, grids, needs
+from . import counts, entries, facts, grids, regimes
 from .fixed import Ancestry
 from .schema import Archive, Claim, ClaimError, Finding, NoVerdict
 
@@ -70,18 +70,21 @@ def read(path: Path = CLAIMS) -> dict[str, Claim]:
 def judge(results: Path, tier: str, experiment: str, ancestry: Ancestry | None = None) -> list[Verdict]:
     """The verdict on every claim about an experiment, from its archive; of those not run, with what it would take."""
     ancestry = ancestry or Ancestry(results)
-    archive = Archive.load(results, tier, experiment)
+    load, price = cache(partial(Archive.load, results, tier)), cache(partial(costs.price, results=results, tier=tier))
     verdicts = []
     for key, claim in read().items():
         if experiment in claim.experiment:
+            judging = regimes.experiment(claim, experiment, tier)
+            archive = load(judging)
+            about = [claim.section, judging * (len(claim.experiment) > 1)]
+            about += [f"{claim.regime} regime" * (tier in regimes.TWO and claim.regime != "any")]
             for network in claim.networks or [None]:
                 part = archive if network is None else archive.only(archive.runs["model"] == network)
-                place = "; ".join(filter(None, [claim.section, experiment * (len(claim.experiment) > 1), network]))
+                place = "; ".join(filter(None, [*about, network]))
                 verdicts.append(_verdict(key, claim, place, part, ancestry))
-    cost = costs.price(experiment, results, tier)
     for verdict in verdicts:
-        if verdict.verdict == NOT_RUN and cost:
-            verdict.evidence += f"; {cost}"
+        cost = price(verdict.experiment) if verdict.verdict == NOT_RUN else ""
+        verdict.evidence += f"; {cost}" * bool(cost)
     return verdicts
 
 
@@ -93,11 +96,11 @@ def _verdict(key: str, claim: Claim, place: str, archive: Archive, ancestry: Anc
     except NoVerdict as error:
         found = Finding(NOT_RUN, str(error))
     about.verdict, about.evidence = found.verdict, found.evidence
-    reason = needs.unmet(claim, judged)
+    reason = regimes.unmet(claim, judged)
     if found.verdict != NOT_RUN and reason:
         about.verdict, about.evidence = NOT_TESTABLE_HERE, f"{reason}. Measured: {found.numbers or found.evidence}"
     commits = {environment["commit"] for environment in judged.ended()["environment"]}
-    decides = needs.RULE if about.verdict == NOT_TESTABLE_HERE else claim.fixed
+    decides = regimes.RULE if about.verdict == NOT_TESTABLE_HERE else claim.fixed
     if decides:
         about.fixed = f"{ancestry.before(decides, commits) if commits else 'no run yet'} ({decides})"
     return about

@@ -112,7 +112,7 @@ class Claim(Strict):
     objection: str  # the strongest one to the verdict
     fixed: Annotated[str, StringConstraints(pattern="^[0-9a-f]{12}$")] | None = None  # null: nothing to fix
     was: str | None = None  # the key under which that commit had it
-    needs: tuple[Literal["fitted", "first_epochs"], ...] = ()  # of the runs; needs.py says when a tier has it
+    regime: Literal["late", "early", "any"] = "any"  # of the runs that can judge it: regimes.py
     experiment: Annotated[tuple[Experiment, ...], BeforeValidator(_listed)] = ()
     networks: tuple[str, ...] = ()  # a verdict on each
     test: str
@@ -127,5 +127,5 @@ class Claim(Strict):
 
 
 def grid_labels(experiment: str) -> set[str]:
-    """The entries of an experiment's grid at the paper's tier."""
-    return set(yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())["grid"]["paper"])
+    """The entries of an experiment's grid at any tier."""
+    return set().union(*yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())["grid"].values())
