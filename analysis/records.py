@@ -206,7 +206,10 @@ def curves(epochs: pd.DataFrame, column: str) -> list[list[float]]:
 
 def parts(epochs: pd.DataFrame, column: str) -> tuple[list[list[float]], int]:
     """`curves` with the values within epochs, where runs have some, and how many values an epoch has."""
-    within = [f"{column}_{number}" for number in range(1, 1 + sum(name.startswith(f"{column}_") for name in epochs))]
+    within = [
+        f"{column}_{number}"
+        for number in range(1, 1 + sum(str(name).startswith(f"{column}_") for name in epochs.columns))
+    ]
     within = [name for name in within if epochs[name].notna().any()]
     each = [curves(epochs, name) for name in (*within, column)]
     return [[value for row in zip(*run, strict=True) for value in row] for run in zip(*each, strict=True)], len(each)
