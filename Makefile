@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 .NOTPARALLEL:
 FIG1 := fig1a fig1b fig1c fig1d fig1e fig1f fig1g fig1h fig1i fig1j
 PAIRS := fig1ab fig1cd fig1ef fig1gh fig1ij
-.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw verify paper-check gpu-check sync watch dashboard .dashboards test test-slow test-slurm mutants lint clean
+.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw verify paper paper-check gpu-check gpu-evidence sync watch dashboard .dashboards test test-slow test-slurm mutants lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,11 +103,29 @@ redraw: $(READY)  ## all figures from the tables in git, nothing trained
 paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, one real step (no GPU)
 	@$(PY) -m sweeps.paper_check
 
+# Each step skips what it has done, so the same command goes on after Ctrl-C.
+PAPER = $(PY) sweep.py experiments=[all] tier=paper launcher=local launcher.gpus=$(GPUS) $(ARGS)
+paper: $(READY)  ## the whole paper tier on GPUS=8 of this machine, for HOURS=168 of each; plan=true only shows it (docs/cluster.md)
+	@test -n "$(GPUS)" || { echo "paper: how many GPUs? make paper GPUS=8" >&2; exit 2; }
+ifdef plan
+	@$(PAPER) plan=true
+else
+	@$(PY) -m benchmarks.gpu_check --gpus $(GPUS) --once
+	@$(PAPER) calibrate=true
+	@$(PAPER) plan=true
+	@test -n "$(HOURS)" || { echo "paper: to train it, consent to the hours of each GPU: make paper GPUS=$(GPUS) HOURS=168" >&2; exit 2; }
+	@$(PAPER) retry=true report=true budget=$$(($(GPUS) * $(HOURS)))
+endif
+
 gpu-check:  ## does everything run on this machine's GPU? needs torch, torchvision, numpy alone
 	@$(or $(wildcard $(PY)),$(PYTHON)) -m benchmarks.gpu_check $(ARGS)
 
 verify: $(READY)  ## is every run, table, plan and data file what was written? restores what it can
 	@$(PY) sweep.py verify=true $(ARGS)
+
+MINUTES ?= 25
+gpu-evidence:  ## a GPU for half an hour: gpu-check, then whole paper-tier runs, what decides most first (docs/cluster.md)
+	@$(or $(wildcard $(PY)),$(PYTHON)) -m benchmarks.gpu_evidence --minutes $(MINUTES) $(ARGS)
 
 sync: $(READY)  ## upload to W&B what was logged offline or left behind by a lost server
 	@$(PY) -m dashboards sync

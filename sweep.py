@@ -1,8 +1,9 @@
 """Train all runs that an experiment asks for: `python sweep.py experiment=fig2 tier=smoke launcher=local`."""
 
-import math
 import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from runs.interrupt import during_imports
@@ -23,12 +24,11 @@ cli.register()
 def main(config) -> None:
     from runs.merge import merge
     from sweeps import cost, show
-    from sweeps.plan import Experiment
+    from sweeps.place import place
 
     asked = [name for name in ("plan", "status", "calibrate", "merge", "verify") if config[name]]
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(f'{name}={config[name]}' for name in asked)}: one at a time")
-    launcher = HydraConfig.get().launcher
     given = list(HydraConfig.get().overrides.task)
     if config.merge is not None:
         lines, fit = merge(Path(config.merge), Path(config.runs))
@@ -40,72 +40,137 @@ def main(config) -> None:
         lines, sound = verify(Path(config.results), Path(config.runs), Path(config.data_dir))
         print(*lines, sep="\n")
         sys.exit(0 if sound else 1)
-    if (config.plan or config.calibrate) and config.experiment is None and not config.grid:
-        plans: list = all_plans(given)
-    else:
-        experiment = Experiment(config, given)
-        plans = [experiment.plan()]
+    here = place(cli.plain(config))
+    experiments = chosen_experiments(config, given)
+    plans = [one if isinstance(one, str) else one.plan() for one in experiments]
     if config.calibrate:
         jobs = [job for plan in plans if not isinstance(plan, str) for job in plan.jobs]
-        print(f"calibration {cost.calibrate(jobs, Path(config.results))}")
+        print(f"calibration {cost.calibrate(jobs, Path(config.results), here)}")
     elif config.plan:
-        print(show.plan_table(plans, launcher))
+        print(show.plan_table(plans, here))
         if config.archive:
-            show.keep_costs(plans, launcher)
+            show.keep_costs(plans, here)
     elif config.status:
-        print(show.status_table(plans[0], launcher))
+        print(*(plan if isinstance(plan, str) else show.status_table(plan, here) for plan in plans), sep="\n\n")
     else:
-        sweep(experiment, launcher, config)
+        print(*(one for one in experiments if isinstance(one, str)), sep="\n")
+        sweep([one for one in experiments if not isinstance(one, str)], here, config)
 
 
-def sweep(experiment, launcher: dict, config) -> None:
-    """Train what is missing, round by round, until the protocol asks for nothing more."""
+def chosen_experiments(config, given: list[str]) -> list:
+    """The experiment of the command, those of `experiments`, or, to plan or with [all], each that exists at the tier.
+
+    In the place of one that does not exist there stands a line that says why.
+    """
+    from sweeps.plan import Experiment
+
+    names = list(config.experiments)
+    known = sorted(path.stem for path in (cli.ROOT / "configs" / "experiment").glob("*.yaml"))
+    everything = names == ["all"] or ((config.plan or config.calibrate) and not names)
+    if config.experiment is not None or config.grid or not (names or everything):
+        if names:
+            raise ConfigError(f"experiment={config.experiment}, experiments={names}: one of them")
+        return [Experiment(config, given)]
+    for name in names if not everything else ():
+        if name not in known:
+            raise ConfigError(f"experiments={name}: choose from {', '.join(known)}, or [all]")
+    found, rest = [], [override for override in given if not override.startswith("experiments=")]
+    for name in known if everything else names:
+        chosen = [*rest, f"experiment={name}"]
+        try:
+            experiment = Experiment(cli.recomposed(chosen), chosen)
+        except ConfigError as error:
+            found.append(f"{name:20} left out: {error}")
+            continue
+        pictures = Path(experiment.base["data_dir"]) / experiment.base["dataset"]["folder"]
+        absent = everything and not config.plan and not pictures.is_dir()
+        found.append(f"{name:20} left out: there is no folder {pictures}" if absent else experiment)
+    return found
+
+
+def sweep(experiments: list, here, config) -> None:
+    """Train what is missing, and what the protocol asks for as runs end, in one queue."""
     from sweeps import show
+    from sweeps.cost import Costs
 
-    plan = experiment.plan()
-    print(show.summary(plan, launcher), flush=True)
-    hours, _ = show.machine_hours(plan, launcher)
-    if hours > config.budget:
-        raise ConfigError(
-            f"the plan needs about {show.duration(hours)} of this machine, budget={config.budget:g} hours allows less; "
-            f"choose tier=laptop or tier=smoke, or consent with budget={math.ceil(hours)}"
-        )
-    path, failed = plan.write(), {}
-    if plan.wanted():
+    plans = [experiment.plan() for experiment in experiments]
+    print(*(show.summary(plan, here) for plan in plans), sep="\n", flush=True)
+    if len(plans) > 1:
+        print(f"together {show.total(plans, here)}", flush=True)
+    show.refuse_over_budget(plans, here, config.budget)
+    for plan in plans:
+        plan.write()
+    failed: dict[str, str] = {}
+    if any(plan.wanted() for plan in plans):
+        from sweeps.engines import engine
+        from sweeps.launch import Queue
         from training.wandb_session import forecast
 
         print(f"W&B: {forecast(config.wandb)}", flush=True)
-    while jobs := [job for job in plan.wanted() if job.run.name not in failed]:
-        from sweeps.launch import launch
+        estimates = Costs([job for plan in plans for job in plan.jobs], plans[0].results, here)
+        launcher = experiments[0].base["launcher"]
+        said = {plan.experiment: len(plan.jobs) for plan in plans}
+        complete = {plan.experiment for plan in plans if not plan.wanted()}
+        reports = Reports(config)
 
-        lines = launch(jobs, config.retry)
-        plan = experiment.plan()
+        def estimate(job):
+            return estimates.of(job.config).seconds, estimates.share(job.config)
+
+        with Queue(engine(here, launcher), config.retry, estimate) as queue:
+            while True:
+                queue.add(job for plan in plans for job in plan.wanted())
+                changed = queue.wait()
+                if not changed:
+                    break
+                for number, experiment in enumerate(experiments):
+                    if changed & {job.run.name for job in plans[number].jobs}:
+                        plan = plans[number] = experiment.plan(changed)
+                        if len(plan.jobs) > said[plan.experiment]:
+                            said[plan.experiment] = len(plan.jobs)
+                            queue.say(show.summary(plan, here))
+                        if plan.experiment not in complete and not plan.wanted():
+                            complete.add(plan.experiment)
+                            plan.write()
+                            reports.begin(plan)
+            failed, use = queue.failed, queue.use(len(here.gpus))
+        if use:
+            print(f"{len(here.gpus)} GPUs, in use {use:.0%} of the time from the first start to the last end")
+        reports.finish()
+    for plan in plans:
         path = plan.write()
-        unfinished = {job.run.name for job in plan.missing()} & {job.run.name for job in jobs}
-        failed |= {name: next((x for x in lines if x.startswith(name)), name) for name in sorted(unfinished)}
-        if plan.to_come or len(plan.jobs) > len(jobs):
-            print(show.summary(plan, launcher), flush=True)
-    for selection in plan.selections:
-        print(f"{selection.label}: {selection.reason}")
+        for selection in plan.selections:
+            print(f"{selection.label}: {selection.reason}")
+        print(f"{len(plan.jobs) - len(plan.missing())} of {len(plan.jobs)} runs finished; {path}")
     for line in failed.values():
         print(f"not finished: {line}", file=sys.stderr)
-    print(f"{len(plan.jobs) - len(plan.missing())} of {len(plan.jobs)} runs finished; {path}")
     if failed:
         sys.exit(1)
 
 
-def all_plans(given: list[str]) -> list:
-    """The plan of every experiment that exists at the tier, and a line for each that does not."""
-    from sweeps.plan import Experiment
+class Reports:
+    """With report=true: figures, claims and report of an experiment, as soon as it is complete, beside the training."""
 
-    plans = []
-    for name in sorted(path.stem for path in (cli.ROOT / "configs" / "experiment").glob("*.yaml")):
-        chosen = [*given, f"experiment={name}"]
-        try:
-            plans.append(Experiment(cli.recomposed(chosen), chosen).plan())
-        except ConfigError as error:
-            plans.append(f"{name:14} not planned: {error}")
-    return plans
+    def __init__(self, config):
+        self.config, self.threads, self.one_at_a_time = config, [], threading.Lock()
+
+    def begin(self, plan) -> None:
+        if self.config.report and plan.label != "custom":
+            self.threads.append(threading.Thread(target=self._make, args=(plan,)))
+            self.threads[-1].start()
+
+    def finish(self) -> None:
+        for thread in self.threads:
+            thread.join()
+
+    def _make(self, plan) -> None:
+        where = ["--tier", plan.label, "--results", str(plan.results)]
+        with self.one_at_a_time:
+            for command in (["figures", plan.experiment], ["analysis.claims"], ["report"]):
+                done = subprocess.run(
+                    [sys.executable, "-m", *command, *where], cwd=cli.ROOT, capture_output=True, text=True
+                )
+                if done.returncode:
+                    print(f"{plan.experiment}: {done.stderr.strip()}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

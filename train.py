@@ -25,6 +25,10 @@ def main(config) -> float:
     for name in ("plan", "status", "calibrate", "merge", "verify"):
         if config[name]:
             raise ConfigError(f"{name}={config[name]}: python sweep.py does that")
+    if settings.launcher.name in ("ray", "slurm"):
+        raise ConfigError(
+            f"launcher={settings.launcher.name}: python sweep.py does that, '+grid.paper.sgd.lr=[0.1,0.01]'"
+        )
 
     if settings.model.summary:
         from training.summary import summary

@@ -1,31 +1,45 @@
-"""Does the suite run on this machine's GPU? `make gpu-check`, under 8 minutes, without network.
+"""Does the suite run on this machine's GPU? `make gpu-check`, under 8 minutes a GPU, without network.
 
-Needs torch, torchvision and numpy, nothing else. Every network trains a few steps in fp32, bf16 and fp16, two of
-them compiled too; images a second and peak memory are given beside a plain loop (NCHW, float32, loss.item() every
-step). Then: a stopped and resumed training must equal an uninterrupted one bit for bit, PowerSGD on the GPU must
-agree with the CPU, and a short MNIST training must learn (skipped where the data set is not on disk). Writes one
-JSON file. Without a GPU it says so and exits 0. Exit status 1 if a check fails.
+Needs torch, torchvision and numpy, nothing else. First what must hold: PowerSGD on the GPU agrees with the CPU, a
+stopped and resumed training equals an uninterrupted one bit for bit, a short MNIST training learns (made-up digits
+where MNIST is not on disk), a compiled network has one graph for each of the two sizes of batches, two GPUs hold the
+same weights after a step. Then what it costs: the optimizer's step beside SGD's, the input, and of every network
+images a second and peak memory in each numerics, beside a plain loop that is given the same ones.
+
+The JSON file is written after each check, which is where `plan=true` finds what was measured. A check that fails, or
+raises, does not stop the others. Exit status 1 if one failed, 2 without a GPU.
 """
 
 import argparse
 import io
 import json
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from torch._dynamo.utils import counters
 
 from data import mnist, synthetic
+from data.augment import crop_flip, draw_crop_flip
 from data.errors import DataError
 from data.tensors import TensorDataset
 from optimizers import PowerSGD
 from runs import schema
+from runs.files import write_json
+from sweeps.cost import step_key
 from training.build import build_model
 from training.device import configure
-from training.trainer import Trainer
+from training.distributed import World
+from training.trainer import AUTOCAST, Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET_SECONDS = 450
@@ -46,8 +60,17 @@ MODELS = {
         1000,
     ),
 }
-COMPILED = {"mlp": "reduce-overhead", "resnet50": "default"}
-BATCH = 128
+SMALL = schema.ResNet(name="resnet50", blocks=[1, 1, 1, 1], width=16, init="torch")
+NUMERICS = {
+    "strict": {"precision": "fp32"},
+    "tf32": {"precision": "tf32"},
+    "bf16": {"precision": "bf16"},
+    "fp16": {"precision": "fp16"},
+    "fast": {"precision": "bf16", "compile": "default"},
+}
+BATCH, ODD = 128, 80  # CIFAR's last batch of an epoch
+STEPS, MLP_STEPS, WARMUP = 10, 100, 5
+PIPELINE_IMAGES = 50000
 
 
 def config_of(name: str, **changes) -> schema.Config:
@@ -87,54 +110,65 @@ def batch_of(config: schema.Config, device) -> tuple[torch.Tensor, torch.Tensor]
     return inputs.to(device), torch.randint(config.dataset.num_classes, (BATCH,), generator=generator).to(device)
 
 
-def measured(step, device, steps: int, warmup: int) -> dict:
+def measured(step: Callable[[], Any], device: torch.device, steps: int) -> dict:
     """Images a second and peak memory of `step()`."""
-    for _ in range(warmup):
+    for _ in range(WARMUP):
         step()
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
+    wait(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     start = time.perf_counter()
     for _ in range(steps):
         step()
-    torch.cuda.synchronize(device)
+    wait(device)
     seconds = time.perf_counter() - start
-    return {
-        "images_per_second": round(steps * BATCH / seconds, 1),
-        "peak_gib": round(torch.cuda.max_memory_allocated(device) / 2**30, 3),
-    }
+    peak = torch.cuda.max_memory_reserved(device) / 2**30 if device.type == "cuda" else 0.0
+    return {"images_per_second": round(steps * BATCH / seconds, 1), "peak_gib": round(peak, 3)}
 
 
-def ours(name: str, device, steps: int, **changes) -> dict:
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def ours(name: str, device: torch.device, **changes) -> dict:
     config = config_of(name, **changes)
     configure(config, device)
     trainer = Trainer(config, device, images=BATCH * 10**6)
     inputs, labels = batch_of(config, device)
-    result = measured(lambda: trainer.train_step(inputs, labels), device, steps, warmup=5)
-    result["finite"] = bool(trainer.sums.isfinite().all())
-    return result
+    result = measured(lambda: trainer.train_step(inputs, labels), device, MLP_STEPS if name == "mlp" else STEPS)
+    return result | {"finite": bool(trainer.sums.isfinite().all()), "step": step_key(asdict(config))}
 
 
-def plain(name: str, device, steps: int) -> dict:
-    config = config_of(name, channels_last=False)
+def plain(name: str, device: torch.device, **changes) -> dict:
+    """What most would write: SGD, loss.item() every step; with the same numerics and the same freedom of kernels."""
+    config = config_of(name, deterministic=False, **changes)
     configure(config, device)
     network = build_model(config).to(device)
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    called = torch.compile(network, mode=config.compile) if config.compile != "none" else network
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+    dtype = AUTOCAST.get(config.precision)
     inputs, labels = batch_of(config, device)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
 
     def step():
         optimizer.zero_grad()
-        loss = F.cross_entropy(network(inputs), labels)
-        loss.backward()
-        optimizer.step()
+        with torch.autocast(device.type, dtype) if dtype else nullcontext():
+            loss = F.cross_entropy(called(inputs), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         loss.item()
 
-    return measured(step, device, steps, warmup=3)
+    return measured(step, device, MLP_STEPS if name == "mlp" else STEPS)
 
 
 def resume_is_exact(device, precision: str) -> bool:
     """Six steps against three, a checkpoint through torch.save, and three more."""
     small = config_of("resnet50", precision=precision)
-    small.model = schema.ResNet(name="resnet50", blocks=[1, 1, 1, 1], width=16, init="torch")
+    small.model = SMALL
     configure(small, device)
     batches = [batch_of(small, device) for _ in range(6)]
 
@@ -201,54 +235,179 @@ def short_mnist(device, root: Path) -> dict:
     return {"data": data, "test_acc": accuracy, "learned": accuracy > (0.9 if data == "mnist" else 0.8)}
 
 
+def graphs_of_an_odd_batch(device: torch.device) -> int:
+    """How many graphs a compiled network has after batches of both sizes of an epoch, twice."""
+    config = config_of("resnet50", precision="bf16", compile="default")
+    config.model = SMALL
+    configure(config, device)
+    torch._dynamo.reset()
+    counters.clear()
+    trainer = Trainer(config, device, BATCH * 100)
+    inputs, labels = batch_of(config, device)
+    for size in (BATCH, ODD, BATCH, ODD):
+        trainer.train_step(inputs[:size], labels[:size])
+    if not trainer.sums.isfinite().all():
+        raise ArithmeticError("a loss that is not finite")
+    return counters["stats"]["unique_graphs"]
+
+
+def optimizer_step(device: torch.device) -> dict:
+    """Microseconds of a step for ResNet-50's parameters: PowerSGDM's, at each kind of gamma, and SGDM's."""
+    network = build_model(config_of("resnet50")).to(device)
+    for p in network.parameters():
+        p.grad = torch.randn_like(p)
+    found = {}
+    for gamma in (0.0, 0.5, 0.8, 1.0, None):
+        made = (
+            torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9, weight_decay=5e-4)
+            if gamma is None
+            else PowerSGD(network.parameters(), 1e-6, gamma, 0.9, 5e-4)
+        )
+        rate = measured(made.step, device, STEPS)["images_per_second"]
+        found["sgd" if gamma is None else f"gamma {gamma:g}"] = round(1e6 * BATCH / rate, 1)
+    return found
+
+
+def input_pipeline(device: torch.device) -> dict:
+    """Images a second of CIFAR's crop, flip and normalisation from the device's memory, without a network."""
+    images = torch.randint(256, (PIPELINE_IMAGES, *CIFAR), dtype=torch.uint8)
+    data = TensorDataset(
+        images, torch.zeros(len(images), dtype=torch.int64), num_classes=10, mean=[0.5] * 3, std=[0.25] * 3,
+        augment=crop_flip, draw=draw_crop_flip, device=device,
+    )  # fmt: skip
+    start = time.perf_counter()
+    for inputs, _ in data.epoch(0, 0, BATCH):
+        last = inputs
+    finite = bool(last.isfinite().all())  # waits for the device
+    return {"images_per_second": round(PIPELINE_IMAGES / (time.perf_counter() - start)), "finite": finite}
+
+
+def two_devices_agree(backend: str = "nccl") -> bool:
+    """Whether two processes, each with half of the batch, hold the same weights after three steps."""
+    with torch.multiprocessing.get_context("spawn").Manager() as manager:
+        found = manager.dict()
+        torch.multiprocessing.spawn(_one_of_two, (backend, _free_port(), found), nprocs=2)  # pyright: ignore
+        return found[0] == found[1]
+
+
+def _one_of_two(rank: int, backend: str, port: int, found) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+    device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    config = config_of("resnet50")
+    config.model = SMALL
+    configure(config, device)
+    dist.init_process_group(backend)
+    trainer = Trainer(config, device, BATCH * 100, World(rank, 2, rank))
+    inputs, labels = (part.tensor_split(2)[rank] for part in batch_of(config, device))
+    for _ in range(3):
+        trainer.train_step(inputs, labels)
+    found[rank] = [p.double().sum().item() for p in trainer.model.parameters()]
+    dist.destroy_process_group()
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Check(NamedTuple):
+    name: str
+    call: Callable[[], Any]
+    good: Callable[[Any], bool] = lambda result: True
+    model: str | None = None  # the network that it measures
+
+
+def checks(device: torch.device, data: Path) -> Iterator[Check]:
+    """All of them, those first that say whether results can be trusted."""
+    yield Check("optimizer_difference", lambda: optimizer_difference(device), lambda worst: worst < 1e-4)
+    for precision in ("fp32", "tf32", "bf16", "fp16"):
+        yield Check(
+            f"resume_exact_{precision}", lambda p=precision: resume_is_exact(device, p), lambda same: same is True
+        )
+    yield Check("short_training", lambda: short_mnist(device, data), lambda result: result["learned"])
+    yield Check("graphs_of_an_odd_batch", lambda: graphs_of_an_odd_batch(device), lambda count: count == 2)
+    if torch.cuda.device_count() > 1 and device.type == "cuda":
+        yield Check("two_gpus", two_devices_agree, lambda same: same is True)
+    yield Check("optimizer_step", lambda: optimizer_step(device))
+    yield Check("input_pipeline", lambda: input_pipeline(device), lambda result: result["finite"])
+    for name in MODELS:
+        for numerics, changes in NUMERICS.items():
+            yield Check(numerics, lambda n=name, c=changes: ours(n, device, **c), lambda result: result["finite"], name)
+            yield Check(f"plain_{numerics}", lambda n=name, c=changes: plain(n, device, **c), model=name)
+
+
+def run(all_checks, report: dict, path: Path, budget: float) -> dict:
+    """Carry out the checks and note each in the file at once; those that the time does not allow are named."""
+    started = time.monotonic()
+    report |= {"models": {}, "failures": [], "skipped": []}
+    for check in all_checks:
+        name = f"{check.model} {check.name}" if check.model else check.name
+        where = report["models"].setdefault(check.model, {}) if check.model else report
+        if time.monotonic() - started > budget:
+            report["skipped"].append(name)
+            continue
+        try:
+            where[check.name] = check.call()
+            failed = not check.good(where[check.name])
+        except Exception as error:  # one failure must not hide the others
+            where[check.name] = {"error": f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"}
+            failed = True
+        report["failures"] += [name] * failed
+        report["seconds"] = round(time.monotonic() - started, 1)
+        write_json(path, report)
+        print(name, where[check.name], "FAILED" if failed else "", flush=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    write_json(path, report)
+    return report
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=ROOT / "results" / "gpu_check.json")
     parser.add_argument("--data", type=Path, default=os.environ.get("POWERSGD_DATA", ROOT / "downloads"))
+    parser.add_argument("--gpus", type=int, default=1, help="check so many, each in a process of its own")
+    parser.add_argument("--once", action="store_true", help="not again where all was well with this GPU and torch")
+    parser.add_argument("--seconds", type=float, default=BUDGET_SECONDS)
     arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("gpu-check: no CUDA GPU here; nothing was checked")
+    found = torch.cuda.device_count()
+    if found < arguments.gpus:
+        print(f"gpu-check: {found} CUDA GPUs here, {arguments.gpus} asked for; nothing was checked", file=sys.stderr)
+        sys.exit(2)
+    about = {"gpu": torch.cuda.get_device_name(0), "torch": torch.__version__, "cuda": torch.version.cuda}
+    if arguments.once and _was_well(arguments.json, about):
+        print(f"gpu-check: all was well before; {arguments.json}")
         return
-    device, started = torch.device("cuda:0"), time.monotonic()
-    report = {"gpu": torch.cuda.get_device_name(device), "torch": torch.__version__, "cuda": torch.version.cuda}
-    report |= {"models": {}, "skipped": []}
-
-    def attempt(where: dict, key: str, call) -> None:
-        if time.monotonic() - started > BUDGET_SECONDS:
-            report["skipped"].append(key)
-            return
-        try:
-            where[key] = call()
-        except Exception as error:  # one failure must not hide the other checks
-            where[key] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
-        print(key, where[key], flush=True)
-        torch.cuda.empty_cache()
-
-    attempt(report, "optimizer_difference", lambda: optimizer_difference(device))
-    for precision in ("fp32", "bf16", "fp16"):
-        attempt(report, f"resume_exact_{precision}", lambda p=precision: resume_is_exact(device, p))
-    attempt(report, "short_training", lambda: short_mnist(device, arguments.data))
-    for name in MODELS:
-        rows = report["models"].setdefault(name, {})
-        steps = 100 if name == "mlp" else 10
-        attempt(rows, "plain", lambda n=name, s=steps: plain(n, device, s))
-        for precision in ("fp32", "bf16", "fp16"):
-            attempt(rows, precision, lambda n=name, s=steps, p=precision: ours(n, device, s, precision=p))
-    for name, mode in COMPILED.items():
-        rows = report["models"][name]
-        attempt(rows, f"compiled_{mode}", lambda n=name, m=mode: ours(n, device, 50, precision="bf16", compile=m))
-
-    failures = [k for k, v in report.items() if isinstance(v, dict) and "error" in v]
-    for name, rows in report["models"].items():
-        failures += [f"{name} {k}" for k, v in rows.items() if "error" in v or not v.get("finite", True)]
-    failures += [k for k in report if k.startswith("resume_exact") and report[k] is not True]
-    failures += ["optimizer_difference"] if not report.get("optimizer_difference", 1) < 1e-4 else []
-    failures += ["short_training"] if not report.get("short_training", {}).get("learned") else []
-    report |= {"failures": failures, "seconds": round(time.monotonic() - started, 1)}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    others = [_other(number, arguments) for number in range(1, arguments.gpus)]
+    device = torch.device("cuda:0")
+    report = run(checks(device, Path(arguments.data)), about, arguments.json, arguments.seconds)
+    failures = report["failures"] + [f"GPU {number}" for number, other in enumerate(others, 1) if other.wait()]
     print(f"gpu-check: {'FAILED: ' + ', '.join(failures) if failures else 'all well'}; {arguments.json}")
     sys.exit(bool(failures))
+
+
+def _was_well(path: Path, about: dict) -> bool:
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return not before.get("failures", True) and all(before.get(key) == value for key, value in about.items())
+
+
+def _other(number: int, arguments) -> subprocess.Popen:
+    """The same check of another GPU, beside this one."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count())))).split(",")
+    path = arguments.json.with_stem(f"{arguments.json.stem}-{number}")
+    command = [sys.executable, "-m", "benchmarks.gpu_check", "--json", str(path), "--data", str(arguments.data)]
+    command += ["--seconds", str(arguments.seconds)]
+    return subprocess.Popen(
+        command, env=os.environ | {"CUDA_VISIBLE_DEVICES": visible[number]}, stdout=subprocess.DEVNULL
+    )
 
 
 if __name__ == "__main__":

@@ -158,8 +158,9 @@ def run(main) -> None:
         group, _, option = argument.partition("=")
         if option == "null" and (ROOT / "configs" / group).is_dir():
             leave(ConfigError(f"{argument}: choose one of the options in configs/{group}/"))
-    if "launcher=slurm" in sys.argv and not importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
-        leave(ConfigError("launcher=slurm needs a plug-in of Hydra: pip install -r requirements-slurm.txt"))
+    for launcher, package in (("slurm", "submitit"), ("ray", "ray")):
+        if f"launcher={launcher}" in sys.argv and not importlib.util.find_spec(package):
+            leave(ConfigError(f"launcher={launcher} needs {package}: pip install -r requirements-{launcher}.txt"))
     try:
         main()
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from . import table
+from . import lease, table
 from .files import make_folder, write_atomically
 from .identity import run_name
 
@@ -101,6 +101,8 @@ class Run:
 
     def busy(self) -> bool:
         """Whether a process holds the lock at this moment."""
+        if lease.needed(self.folder):
+            return bool(lease.Lease(self.folder).held())
         try:
             with self.locked() if (self.folder / "lock").exists() else nullcontext():
                 return False
@@ -111,14 +113,17 @@ class Run:
 
     # Writing
 
-    def locked(self) -> FileLock:
-        """Held by the one process that may write; the kernel frees it when that process dies."""
+    def locked(self) -> FileLock | lease.Lease:
+        """Held by the one process that may write; freed when it dies, by the kernel or as runs/lease.py says."""
         make_folder(self.folder)
-        lock = FileLock(self.folder / "lock", blocking=False)
         try:
+            if lease.needed(self.folder):
+                return lease.Lease(self.folder).acquire()
+            lock = FileLock(self.folder / "lock", blocking=False)
             lock.acquire()
-        except Timeout:
-            raise RunBusy(f"{self.folder} is being trained by another process; it is left alone") from None
+        except (Timeout, lease.Taken) as error:
+            by = error if isinstance(error, lease.Taken) else "another process"
+            raise RunBusy(f"{self.folder} is being trained by {by}; it is left alone") from None
         self.lock_inode = (self.folder / "lock").stat().st_ino
         return lock
 

@@ -284,6 +284,28 @@ class Wandb:
     artifacts: str = setting(one_of("none", "tables", "checkpoints"), default="none")
 
 
+@dataclass(kw_only=True)
+class Launcher:
+    """Where sweep.py trains its runs; configs/launcher/ says which of these each place reads."""
+
+    name: str = setting(one_of("here", "local", "ray", "slurm"), default="here")
+    workers: int | None = setting(at_least(1), default=None)
+    gpus: int | None = setting(at_least(0), default=None)
+    runs_per_gpu: int | None = setting(at_least(1), default=None)
+    gpu: str | None = setting(default=None)
+    address: str | None = setting(default=None)
+    cpus: int | None = setting(at_least(1), default=None)
+    partition: str | None = setting(default=None)
+    account: str | None = setting(default=None)
+    gpus_per_node: int | None = setting(at_least(0), default=None)
+    minutes: int = setting(at_least(1), default=240)
+    memory_gb: int | None = setting(at_least(1), default=None)
+    array: int = setting(at_least(1), default=256)
+    signal_seconds: int = setting(at_least(1), default=120)
+    output: str | None = setting(default=None)
+    options: dict[str, Any] = setting(default_factory=dict)
+
+
 def how(default: Any = MISSING, rule: Rule | None = None, **options) -> Any:
     """A setting of what a run is for, where and how it runs: no part of its identity."""
     return setting(rule, science=False, default=default, **options)
@@ -309,6 +331,7 @@ class Config:
 
     # What it is for, where and how it runs
     experiment: str | None = how(None)
+    experiments: list[str] = how(default_factory=list)
     tier: str = how("paper", one_of("paper", "laptop", "smoke"))
     source: Source | None = how(None)
     unavailable_reason: str | None = how(None)  # why this experiment does not exist at this tier
@@ -327,6 +350,8 @@ class Config:
     planned: str | None = how(None)  # set by sweep.py: the identity that the plan waits for
     budget: float = how(12.0, at_least(0))
     retry: bool = how(False)
+    report: bool = how(False)
+    launcher: Launcher = how(default_factory=Launcher)
     device: str = how("auto")
     threads: int = how(1, at_least(1))
     accumulate: int = how(1, at_least(1))

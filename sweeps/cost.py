@@ -1,62 +1,121 @@
-"""What a run costs, before it is trained: from runs that have ended, else from calibration, else from its arithmetic.
+"""What a run costs, before it is trained: from runs that have ended, else from calibration, else from what gpu-check
+measured, else from its arithmetic, which is a range.
 
-The calibration is a few steps of each network on this machine, kept in results/calibration.json.
+The calibration is a few steps of each network on this machine, kept in results/calibration.json by device. The sizes of
+networks are kept in results/networks.json, so that a second plan needs no torch.
 """
 
-import functools
+import contextlib
 import json
+import math
 import os
+import platform
 import time
+from collections import defaultdict
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from runs import schema
 from runs.files import locked, make_folder, read_json, write_json
 from runs.schema import ConfigError
 
+from .place import UNKNOWN_GPU, Place
+
 # Arithmetic alone, where nothing was measured: FLOP/s of a CPU thread (measured with a bottleneck ResNet), and of an
-# H100-class GPU in float32 at batch 128 (assumed, never measured here).
+# H100-class GPU in float32 and in bf16, compiled, at batch 128 (assumed, never measured here).
 CPU_THREAD = 28e9
-GPU = 20e12
+GPU, GPU_FAST = 20e12, 120e12
+SPREAD = 4.0  # arithmetic may be wrong by so many times, either way
 EVALUATION = 1 / 3  # of a training step's arithmetic: forward alone
-CALIBRATED_PRODUCTS = 16e9  # multiply-adds in a batch of calibration: seconds of a CPU
+CALIBRATED_PRODUCTS = 16e9  # multiply-adds in a batch of calibration on a CPU: seconds
+FULL = 0.9  # of a GPU's memory may be planned
+MOST_PER_GPU = 8  # runs on a GPU; more only wait for each other
+BASE_GB = 3.0  # of this machine's memory, for a process with torch and a data set of CIFAR's size
 
 
 @dataclass
 class Cost:
-    """Seconds of one run that trains all its epochs, where that comes from, and seconds on an assumed GPU."""
+    """Seconds of one run that trains all its epochs where it is planned, where that comes from, the same on a GPU.
+
+    source: measured, calibrated, gpu-check or arithmetic. spread: how many times more or less it may be.
+    """
 
     seconds: float
-    source: str  # measured, calibrated or arithmetic
+    source: str
     gpu_seconds: float
+    spread: float = 1.0
 
 
 class Costs:
-    """Estimates for the runs of a plan; `jobs` that have ended are what is measured."""
+    """Estimates for the runs of a plan at a place; `jobs` that have ended are what is measured."""
 
-    def __init__(self, jobs, results: Path):
-        self.calibration = read_calibration(results)
-        times: dict[str, list[float]] = {}
+    def __init__(self, jobs, results: Path, place: Place):
+        self.place, self.networks = place, Networks(results)
+        calibration, checked = read_calibration(results), read_check(results)
+        times: dict[tuple[str, str], list[float]] = {}
         for job in jobs:
             if job.done and job.archived is None and job.status.get("epoch"):
                 seconds = job.status["seconds"] / job.status["epoch"] / train_images(job.config)
-                times.setdefault(key(job.config), []).append(seconds)
-        self.measured = {name: sum(values) / len(values) for name, values in times.items()}
+                device = job.status.get("environment", {}).get("device", "cpu")
+                times.setdefault((device, key(job.config)), []).append(seconds)
+        gpus = {device for device, _ in [*times, *calibration, *checked]} - {"cpu", "mps"}
+        # A cluster's GPUs, if nothing names them, are the ones that were measured, if they are of one kind.
+        self.device = gpus.pop() if place.device == UNKNOWN_GPU and len(gpus) == 1 else place.device
+        self.measured = {one: sum(values) / len(values) for one, values in times.items()}
+        self.calibration, self.checked = calibration, checked
 
     def of(self, config: dict) -> Cost:
         images = train_images(config)
         evaluated = test_images(config) + config["dataset"]["validation"]
-        per_epoch = images + EVALUATION * (evaluated + images * config["evaluate_train"])
-        flop = 6 * multiply_adds(json.dumps(_network(config)))
-        name = key(config)
+        whole = (images + EVALUATION * (evaluated + images * config["evaluate_train"])) * config["epochs"]
+        name, spread = (self.device, key(config)), 1.0
         if name in self.measured:
             per_image, source = self.measured[name], "measured"
         elif name in self.calibration:
             per_image, source = self.calibration[name]["seconds_per_image"], "calibrated"
+        elif (self.device, step_key(config)) in self.checked:
+            per_image, source = 1 / self.checked[self.device, step_key(config)]["images_per_second"], "gpu-check"
         else:
-            per_image, source = flop / (CPU_THREAD * config["threads"]), "arithmetic"
-        whole = per_epoch * config["epochs"]
-        return Cost(whole * per_image, source, whole * flop / GPU)
+            speed = _gpu_speed(config) if self.place.on_gpu else CPU_THREAD * config["threads"]
+            per_image, source, spread = self.flop(config) / speed, "arithmetic", SPREAD
+        seconds = whole * per_image
+        gpu = seconds if self.place.on_gpu else whole * self.flop(config) / _gpu_speed(config)
+        return Cost(seconds, source, gpu, spread)
+
+    def flop(self, config: dict) -> float:
+        """Of a training step's image."""
+        return 6 * self.networks.size(config)[1]
+
+    def share(self, config: dict) -> Fraction:
+        """Of a GPU, for one of the runs that it holds: by what was asked for, else by the measured peak of memory."""
+        if not self.place.gpus:
+            return Fraction(1)
+        asked, gib = config["launcher"]["runs_per_gpu"], self.place.gpus[0].gib
+        found = (
+            self.calibration.get((self.device, key(config))) or self.checked.get((self.device, step_key(config))) or {}
+        )
+        if asked is None and gib and found.get("peak_gib"):
+            most = max(1, min(MOST_PER_GPU, (os.cpu_count() or 1) // len(self.place.gpus)))
+            asked = max(1, min(most, int(FULL * gib / found["peak_gib"])))
+        return Fraction(1, asked or 1)
+
+    def disk_gb(self, config: dict) -> float:
+        """Two generations of a checkpoint: the weights and what the optimizer keeps of each."""
+        optimizer = config["optimizer"]
+        kept = 2 if optimizer["name"] in ("adam", "adamw") else 0 if optimizer.get("momentum") == 0 else 1
+        return 2 * 4 * (1 + kept) * self.networks.size(config)[0] / 1e9
+
+
+def memory_gb(config: dict, place: Place) -> int:
+    """Of the machine's memory, for a job: a network on the CPU holds its activations there, too."""
+    workers = config["dataset"]["workers"] if config["dataset"]["folder"] else 0
+    activations = 0 if place.on_gpu else Networks(Path(config["results"])).size(config)[1] * config["batch_size"] / 2e10
+    return math.ceil(BASE_GB + workers + activations)
+
+
+def _gpu_speed(config: dict) -> float:
+    return GPU_FAST if config["compile"] != "none" and config["precision"] in ("bf16", "fp16") else GPU
 
 
 def train_images(config: dict) -> int:
@@ -77,9 +136,19 @@ def _sizes(config: dict) -> list[int]:
 
 
 def key(config: dict) -> str:
-    """What the time of an image depends on: network, data shape, batch, optimizer, precision, threads."""
-    parts = _network(config) | {name: config[name] for name in ("batch_size", "precision", "threads", "device")}
-    return json.dumps(parts | {"optimizer": config["optimizer"]["name"]}, sort_keys=True)
+    """What the time of an image on a device depends on: network, data shape, batch, numerics, threads, optimizer."""
+    return json.dumps(
+        _step(config) | {"threads": config["threads"], "optimizer": config["optimizer"]["name"]}, sort_keys=True
+    )
+
+
+def step_key(config: dict) -> str:
+    """The same without what hardly matters on a GPU."""
+    return json.dumps(_step(config), sort_keys=True)
+
+
+def _step(config: dict) -> dict:
+    return _network(config) | {name: config[name] for name in ("batch_size", "precision", "compile")}
 
 
 def _network(config: dict) -> dict:
@@ -87,81 +156,123 @@ def _network(config: dict) -> dict:
     return {"model": model} | {name: config["dataset"][name] for name in ("image_shape", "num_classes")}
 
 
-@functools.cache
-def multiply_adds(network: str) -> int:
-    """Of one image, forward; network: JSON of what _network says."""
-    import torch  # which takes seconds to import, and what is measured does not need it
+class Networks:
+    """Parameters and multiply-adds of networks, counted once and kept."""
+
+    def __init__(self, results: Path):
+        self.path = results / "networks.json"
+        self.known = self._read()
+
+    def size(self, config: dict) -> list[int]:
+        """(parameters, multiply-adds of one image, forward)"""
+        name = json.dumps(_network(config), sort_keys=True)
+        if name not in self.known:
+            counted = _counted(_network(config))
+            self.known[name] = counted
+            with contextlib.suppress(OSError), locked(self.path.parent):  # a plan may write nothing
+                write_json(self.path, {"sizes": self._read() | {name: counted}})
+        return self.known[name]
+
+    def _read(self) -> dict[str, list[int]]:
+        return _read(self.path, "delete it", sizes=dict).get("sizes", {})
+
+
+def _counted(network: dict) -> list[int]:
+    import torch  # which takes seconds to import
 
     from models.size import measured
     from training.build import make_network
 
-    parts = json.loads(network)
-    kind = schema.MODELS.get(parts["model"]["name"], schema.OtherModel)
-    spec = schema.build(parts["model"] | {"init": "torch"}, kind)
+    kind = schema.MODELS.get(network["model"]["name"], schema.OtherModel)
+    spec = schema.build(network["model"] | {"init": "torch"}, kind)
     with torch.device("meta"):
-        built = make_network(spec, parts["image_shape"], parts["num_classes"]).eval()
-    return measured(built, parts["image_shape"])[1]
+        built = make_network(spec, network["image_shape"], network["num_classes"]).eval()
+    return list(measured(built, network["image_shape"]))
 
 
-def workers(launcher: dict) -> int:
-    """How many runs a configured Hydra launcher trains at a time on this machine."""
-    jobs = launcher.get("n_jobs", 1)
-    return jobs if jobs > 0 else os.cpu_count() or 1
+def read_calibration(results: Path) -> dict[tuple[str, str], dict]:
+    """What `calibrate` measured, by device and `key`, if on a machine like this one. Raises DamagedFile."""
+    advice = "delete it, and for better estimates run: python sweep.py calibrate=true"
+    content = _read(results / "calibration.json", advice, machine=dict, networks=dict)
+    if content.get("machine") != _machine():
+        return {}
+    return {(entry["device"], entry["key"]): entry for entry in content["networks"].values() if "device" in entry}
 
 
-def read_calibration(results: Path) -> dict:
-    """Seconds an image by `key`, if they were measured on a machine like this one. Raises DamagedFile."""
+def read_check(results: Path) -> dict[tuple[str, str], dict]:
+    """Images a second and peak of memory that gpu-check measured, by device and `step_key`."""
+    content = _read(results / "gpu_check.json", "delete it, and run: make gpu-check", gpu=str, models=dict)
+    rows = [row for rows in content.get("models", {}).values() for row in rows.values()]
+    return {(content["gpu"], row["step"]): row for row in rows if "step" in row and row.get("images_per_second")}
+
+
+def _read(path: Path, advice: str, **kinds: type) -> dict:
+    """As read_json; {} where there is no file."""
     try:
-        advice = "delete it, and for better estimates run: python sweep.py calibrate=true"
-        content = read_json(results / "calibration.json", advice, machine=dict, networks=dict)
+        return read_json(path, advice, **kinds)
     except FileNotFoundError:
         return {}
-    return content["networks"] if content["machine"] == _machine() else {}
 
 
-def calibrate(jobs, results: Path) -> Path:
+def calibrate(jobs, results: Path, place: Place) -> Path:
     """Time a few steps of each distinct network of the jobs on this machine; returns the file written."""
     from tqdm import tqdm
 
     known = read_calibration(results)
-    todo = {key(job.config): job for job in jobs if key(job.config) not in known}
+    todo = {key(job.config): job for job in jobs if (place.device, key(job.config)) not in known}
     make_folder(results)
     for name, job in tqdm(todo.items(), unit="network", disable=None):
-        found = _time_steps(job)
+        entry = {"device": place.device, "key": name, **_time_steps(job.config, place, results)}
         print(f"{job.config['model']['name']}, {job.config['optimizer']['name']}: "
-              f"{1000 * found['seconds_per_image']:.2f} ms an image")  # fmt: skip
+              f"{1000 * entry['seconds_per_image']:.2f} ms an image")  # fmt: skip
         with locked(results):
-            networks = read_calibration(results) | {name: found}
+            networks = {f"{device} {one}": found for (device, one), found in read_calibration(results).items()}
+            networks |= {f"{place.device} {name}": entry}
             write_json(results / "calibration.json", {"machine": _machine(), "networks": networks})
     return results / "calibration.json"
 
 
-def _time_steps(job) -> dict:
+def _time_steps(plain: dict, place: Place, results: Path) -> dict:
+    """On a GPU the real batch, and the memory that it takes; on a CPU as much of it as takes seconds."""
     import torch
 
     from runs.schema import build
     from training.device import choose_device, configure
     from training.trainer import Trainer
 
-    config = build(job.config)
-    device = choose_device(config.device)
+    config = build(plain)
+    device = choose_device(config)
     configure(config, device)
-    products = multiply_adds(json.dumps(_network(job.config)))
-    batch = int(min(config.batch_size, max(4, CALIBRATED_PRODUCTS // products)))
-    config.batch_size = batch
+    batch = config.batch_size
+    if not place.on_gpu:
+        products = Networks(results).size(plain)[1]
+        batch = config.batch_size = int(min(batch, max(4, CALIBRATED_PRODUCTS // products)))
     trainer = Trainer(config, device, images=10 * batch)
     inputs = torch.randn(batch, *config.dataset.image_shape, device=device)
     labels = torch.arange(batch, device=device) % config.dataset.num_classes
     times = []
-    for _ in range(4):
+    for _ in range(8 if place.on_gpu else 4):
         started = time.perf_counter()
         trainer.train_step(inputs, labels)
         trainer.sums.tolist()  # waits for the device
         times.append(time.perf_counter() - started)
-    return {"seconds_per_image": min(times[1:]) / batch, "batch": batch}
+    found = {"seconds_per_image": min(times[1:]) / batch, "batch": batch}
+    if device.type == "cuda":
+        found["peak_gib"] = torch.cuda.max_memory_reserved(device) / 2**30
+    return found
 
 
 def _machine() -> dict:
-    import platform
-
     return {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def together(costs: list[Cost]) -> tuple[float, float, float]:
+    """Seconds where they are planned: at least, as far as is known, and at most."""
+    return tuple(sum(cost.seconds * cost.spread**sign for cost in costs) for sign in (-1, 0, 1))  # type: ignore
+
+
+def by_source(costs: list[Cost]) -> dict[str, int]:
+    found: dict[str, int] = defaultdict(int)
+    for cost in costs:
+        found[cost.source] += 1
+    return found

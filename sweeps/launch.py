@@ -1,214 +1,171 @@
-"""Hand jobs to whichever Hydra launcher is configured; what became of them is read from the runs on disk."""
+"""One queue for the runs of all experiments of a command, longest first; what became of them is read from disk."""
 
-import logging
-import multiprocessing
 import os
-import signal
 import threading
-import time
-from collections import Counter
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from itertools import zip_longest
-from typing import cast
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from omegaconf import DictConfig
 from tqdm import tqdm
 
-from data.errors import DataError
-from runs import cli, hydra_private
-from runs.interrupt import Interrupted, StopRequest
-from runs.run import ENDED, Run, RunBusy, now
-from runs.schema import ConfigError
+from runs.run import ENDED, Run, now
 
-from . import slurm
+from .engines import Engine, Task
 from .plan import Job
+from .worker import Failure, Outcome, stop
 
 POLL_SECONDS = 1.0
-DEATHS = 2  # a broken pool takes innocent runs along, so a run that died so often has its last try alone
+DEATHS = 2  # a run that died more often, without a new epoch in between, is given up
 
 
-@dataclass
-class Failure:
-    """Why a run has not ended; kind: busy (another process trains it), died, refused (no use trying again), crashed."""
+class Queue:
+    """Trains jobs with an engine; more may be added while others are trained.
 
-    kind: str
-    reason: str
-
-
-def launch(jobs: list[Job], retry: bool = False) -> list[str]:
-    """Train the jobs, with one live progress bar; returns a line for each that did not end.
-
-    Called under @hydra.main. A job's failure does not stop the others. Runs whose process died are launched again,
-    with `retry` also those that crashed, once; runs that another process trains are waited for. Raises Interrupted.
+    A job's failure does not stop the others. Runs whose process died are tried again, with `retry` also those that
+    crashed, once, and those that did not fit into their share of a GPU, alone on one; runs that another process trains
+    are waited for. failed: a line for each that did not end, by its name. history: who ran where and when.
     """
-    waiting, busy, failed = list(jobs), [], []
-    deaths, crashes = Counter(), Counter()
-    with stop, Progress(jobs):
-        while waiting or busy:
-            alone = [job for job in waiting if deaths[job.run.name] >= DEATHS]
-            batch = [job for job in waiting if deaths[job.run.name] < DEATHS]
-            batch, waiting = (batch, alone) if batch else (alone[:1], alone[1:])
-            for job, failure in train(batch, deaths) if batch else ():
-                name = job.run.name
-                crashes[name] += failure.kind == "crashed"
-                if failure.kind == "busy":
-                    busy.append(job)
-                elif (failure.kind == "died" and deaths[name] <= DEATHS) or (
-                    failure.kind == "crashed" and retry and crashes[name] == 1
-                ):
-                    waiting.append(job)
-                else:
-                    failed.append(f"{name}: {failure.reason}")
-            if busy and not waiting:
-                time.sleep(POLL_SECONDS)
-            stop.check()
-            freed = {job.run.name for job in busy if not job.run.busy()}
-            waiting += [job for job in busy if job.run.name in freed and not job.run.ended()]  # its owner died
-            busy = [job for job in busy if job.run.name not in freed]
-    return failed
 
+    def __init__(self, engine: Engine, retry: bool, estimate: Callable[[Job], tuple[float, Fraction]]):
+        self.engine, self.retry, self.estimate = engine, retry, estimate
+        self.known: set[str] = set()
+        self.waiting: list[Task] = []
+        self.running: set[Task] = set()
+        self.busy: list[Task] = []
+        self.failed: dict[str, str] = {}
+        self.history: list[tuple[str, Outcome]] = []
 
-def train(jobs: list[Job], deaths: Counter) -> list[tuple[Job, Failure]]:
-    """One round with the launcher; returns what did not end, and counts the deaths since a run's last new epoch."""
-    started = now()
-    epochs = [job.run.status().get("epoch") for job in jobs]
-    unfinished, died = [], []
-    for job, epoch, outcome in zip_longest(jobs, epochs, hand_over(jobs)):
-        if job.run.ended():
-            continue
-        failure = outcome or recorded(job.run, started)
-        unfinished.append((job, failure))
+    def __enter__(self) -> "Queue":
+        stop.__enter__()
+        self.progress = Progress()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.progress.close()
+        self.engine.close()
+        stop.__exit__(*_)
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Those that are new, each once, however many experiments ask for it."""
+        new = [job for job in {job.run.name: job for job in jobs}.values() if job.run.name not in self.known]
+        self.known |= {job.run.name for job in new}
+        self.waiting += [Task(job, *self.estimate(job)) for job in new]
+        self.progress.add(new)
+
+    def say(self, text: str) -> None:
+        self.progress.bar.write(text)
+
+    def wait(self) -> set[str]:
+        """Until some runs have ended, or failed for good: their names; none when all have. Raises Interrupted."""
+        over: set[str] = set()
+        while not over and (self.waiting or self.running or self.busy):
+            over |= self._start()
+            for task, outcome in self.engine.ended(POLL_SECONDS):
+                self.running.remove(task)
+                over |= self._judged(task, outcome)
+            over |= self._look_at_busy()
+            if stop.requested:
+                self._leave()
+        return over
+
+    def _start(self) -> set[str]:
+        """Hand out what the engine has room for, longest first, what was tried before last; names of what has ended."""
+        over = set()
+        self.waiting.sort(key=lambda task: (task.tries, -task.seconds))
+        while self.waiting and not stop.requested and self.engine.room(self.waiting[0]):
+            task = self.waiting.pop(0)
+            if task.job.run.ended():  # another sweep was faster
+                over.add(task.job.run.name)
+            elif task.job.run.folder.exists() and task.job.run.busy():
+                self.busy.append(task)
+            else:
+                task.tries, task.started, task.epoch = task.tries + 1, now(), task.job.run.status().get("epoch")
+                self.running.add(task)
+                self.engine.start(task)
+        return over
+
+    def _judged(self, task: Task, outcome: Outcome | None) -> set[str]:
+        """What became of a task that is over: its name, if nothing more is to come."""
+        name = task.job.run.name
+        if outcome:
+            self.history.append((name, outcome))
+        if task.job.run.ended():
+            return {name}
+        failure = (outcome and outcome.failure) or recorded(task.job.run, task.started)
+        if failure.kind == "busy":
+            self.busy.append(task)
+            return set()
         if failure.kind == "died":
-            died.append((job.run, epoch))
-    begun = [(run, epoch) for run, epoch in died if run.status().get("updated", "") >= started]
-    for run, epoch in begun or died:  # those that only waited in a broken pool are not to blame
-        deaths[run.name] = 1 if run.status().get("epoch") != epoch else deaths[run.name] + 1
-    return unfinished
+            task.deaths = 1 if task.job.run.status().get("epoch") != task.epoch else task.deaths + 1
+        task.crashes += failure.kind == "crashed"
+        alone = failure.kind == "memory" and task.share < 1
+        if alone:
+            task.share, task.whole = Fraction(1), True
+        if (
+            alone
+            or (failure.kind == "died" and task.deaths <= DEATHS)
+            or (failure.kind == "crashed" and self.retry and task.crashes == 1)
+        ):
+            self.waiting.append(task)
+            return set()
+        hint = "; a smaller part at a time fits: accumulate=2" if failure.kind == "memory" else ""
+        self.failed[name] = f"{name}: {failure.reason}{hint}"
+        return {name}
+
+    def _look_at_busy(self) -> set[str]:
+        freed = [task for task in self.busy if not task.job.run.busy()]
+        self.busy = [task for task in self.busy if task not in freed]
+        over = {task.job.run.name for task in freed if task.job.run.ended()}
+        self.waiting += [task for task in freed if task.job.run.name not in over]  # its owner died
+        return over
+
+    def _leave(self) -> None:
+        while self.running:
+            self.engine.leave()
+            self.running -= {task for task, _ in self.engine.ended(POLL_SECONDS)}
+        stop.check()
+
+    def use(self, slots: int) -> float | None:
+        """The share of the time of so many GPUs, from the first run's start to the last one's end, that runs took."""
+        spans = [(outcome.began, outcome.ended) for _, outcome in self.history]
+        length = max((end for _, end in spans), default=0) - min((begin for begin, _ in spans), default=0)
+        return sum(end - begin for begin, end in spans) / length / slots if length and slots else None
 
 
 def recorded(run: Run, started: str) -> Failure:
-    """Why a run has not ended whose launcher says nothing of it."""
+    """Why a run has not ended whose engine says nothing of it."""
     status = run.status()
     if status.get("state") == "failed" and status.get("updated", "") >= started:
         return Failure("crashed", status["reason"])
-    return Failure("busy" if run.busy() else "died", "its process died")
-
-
-def hand_over(jobs: list[Job]) -> list[Failure | None]:
-    """Let the launcher train the jobs; returns what it says of the first of them, or of none."""
-    context, hydra = hydra_private.launcher_context(), cast(DictConfig, HydraConfig.instance().cfg)
-    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=train_job, config=hydra)
-    for name in ("hydra", "hydra_plugins"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # the progress bar says what they would
-    overrides = UntilStopped(job.overrides for job in jobs)
-    if slurm.chosen():
-        outcomes = slurm.launch(launcher, overrides, stop)
-    else:
-        try:
-            outcomes = launcher.launch(overrides, initial_job_idx=0)
-        except BrokenProcessPool:
-            for worker in multiprocessing.active_children():
-                worker.join(10)  # being killed, they may still hold locks
-            outcomes = []
-    stop.check()
-    return [outcome.return_value for outcome in outcomes]
-
-
-def train_job(config: DictConfig) -> Failure | None:
-    """Train one run, possibly in a worker process; returns None, or why it did not end."""
-    cli.register()
-    stop.begin_job()
-    limit = slurm.TimeLimit() if slurm.inside() else None
-    from training.execute import execute
-
-    stop.in_job = True
-    try:
-        stop.check()
-        execute(cli.typed(config))
-    except (Interrupted, KeyboardInterrupt) as error:
-        stop.requested = getattr(error, "signal", signal.SIGINT)
-        if limit and limit.announced:
-            limit.requeue()
-        return Failure("died", f"its process got {signal.Signals(stop.requested).name}")
-    except RunBusy as error:
-        return Failure("busy", cli.one_line(error))
-    except Exception as error:
-        kind = "refused" if isinstance(error, (ConfigError, DataError)) else "crashed"
-        return Failure(kind, f"{type(error).__name__}: {cli.one_line(error)}")
-    finally:
-        stop.in_job = False
-
-
-class Stop(StopRequest):
-    """The same for a sweep and its workers, where a run outside of its loop has nothing to save and is left at once.
-
-    The sweep's process hands the signal on as USR1, on which workers train nothing more, and ends when they have
-    saved. A worker that gets another signal leaves its present run alone.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.before = {}
-        self.worker = self.in_job = False
-        self.leaving = 0
-
-    def begin_job(self) -> None:
-        if not self.before:  # in a worker, as long as it lives
-            self.worker = True
-            self.__enter__()
-            signal.signal(signal.SIGUSR1, self._leave)
-        if self.worker:
-            self.requested = self.leaving
-
-    def _note(self, number, frame) -> None:
-        super()._note(number, frame)
-        if not self.worker:
-            for worker in multiprocessing.active_children():
-                if worker.pid:
-                    os.kill(worker.pid, signal.SIGUSR1)
-        if self.in_job:
-            raise Interrupted(number)
-
-    def _leave(self, *_) -> None:
-        self.requested = self.leaving = signal.SIGTERM
-        if self.in_job:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-stop = Stop()
-
-
-class UntilStopped(list):
-    """What a launcher takes jobs from, one at a time: a stopped sweep has no more."""
-
-    def __iter__(self):
-        for item in super().__iter__():
-            if stop.requested:
-                return
-            yield item
+    return Failure("busy" if run.folder.exists() and run.busy() else "died", "its process died")
 
 
 class Progress:
     """A bar of epochs over all jobs, read from their folders, so that it does not matter who trains them."""
 
-    def __init__(self, jobs: list[Job]):
-        self.epochs = {job.run.folder: job.config["epochs"] for job in jobs}
-        self.waiting = {job.run.folder: job.run for job in jobs}
-        self.done = dict.fromkeys(self.waiting, 0)
-        self.over = threading.Event()
+    def __init__(self):
+        self.epochs: dict[Path, int] = {}
+        self.done: dict[Path, int] = {}
+        self.waiting: dict[Path, Run] = {}
+        self.changed: dict[Path, int] = {}  # when a folder was last changed, in its file system's nanoseconds
         self.started = now()
-
-    def __enter__(self) -> "Progress":
-        self._look()
-        self.bar = tqdm(total=sum(self.epochs.values()), initial=sum(self.done.values()), unit="epoch", disable=None)
+        self.lock = threading.Lock()
+        self.over = threading.Event()
+        self.bar = tqdm(total=0, unit="epoch", disable=None)
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
-        return self
 
-    def __exit__(self, *_) -> None:
+    def add(self, jobs: Iterable[Job]) -> None:
+        with self.lock:
+            for job in jobs:
+                self.epochs[job.run.folder], self.done[job.run.folder] = job.config["epochs"], 0
+                self.waiting[job.run.folder] = job.run
+            self._look()
+            if not self.bar.total:  # what was done before counts for nothing in the time that is left
+                self.bar.initial = self.bar.n = sum(self.done.values())
+            self.bar.total = sum(self.epochs.values())
+
+    def close(self) -> None:
         self.over.set()
         self.thread.join()
         self._show()
@@ -219,19 +176,28 @@ class Progress:
             self._show()
 
     def _show(self) -> None:
-        self._look()
-        self.bar.set_postfix_str(f"{len(self.epochs) - len(self.waiting)}/{len(self.epochs)} runs")
-        self.bar.update(sum(self.done.values()) - self.bar.n)
+        with self.lock:
+            self._look()
+            self.bar.set_postfix_str(f"{len(self.epochs) - len(self.waiting)}/{len(self.epochs)} runs")
+            self.bar.update(sum(self.done.values()) - self.bar.n)
 
     def _look(self) -> None:
-        for folder, run in list(self.waiting.items()):
-            status = run.status()
-            self.done[folder] = status.get("epoch") or 0
-            if status.get("state") in ENDED:
-                del self.waiting[folder]
-            if status.get("state") in ENDED or self._failed(status):
-                # An early end does its remaining epochs at once, so that the estimate stays right.
-                self.done[folder] = self.epochs[folder]
+        """Reads the status of those alone whose folder has changed: one look at the folder of runs says which."""
+        for parent in {folder.parent for folder in self.waiting}:
+            for entry in os.scandir(parent) if parent.exists() else ():
+                folder = Path(entry.path)
+                run = self.waiting.get(folder)
+                changed = entry.stat().st_mtime_ns if run else 0
+                if not run or self.changed.get(folder) == changed:
+                    continue
+                self.changed[folder] = changed
+                status = run.status()
+                self.done[folder] = status.get("epoch") or 0
+                if status.get("state") in ENDED:
+                    del self.waiting[folder]
+                if status.get("state") in ENDED or self._failed(status):
+                    # An early end does its remaining epochs at once, so that the estimate stays right.
+                    self.done[folder] = self.epochs[folder]
 
     def _failed(self, status: dict) -> bool:
         """Whether the run's newest try failed, and not one before this sweep."""

@@ -36,13 +36,8 @@ class Job:
     stage: str  # grid, refine, extend or report
     setting: tuple  # (path, value) pairs of the entry's axes
     config: dict
-    composed_by: list[str]
+    overrides: list[str]
     archived: list[dict] | None = None  # its rows, if it counts as done by the archive
-
-    @property
-    def overrides(self) -> list[str]:
-        """Hands the worker the identity, too: it refuses to train anything else."""
-        return [*self.composed_by, f"planned='{self.run.id}'"]  # 12e34567890a is no number
 
     @cached_property
     def run(self) -> Run:
@@ -158,6 +153,7 @@ class Experiment:
         self.name = self.base["experiment"] or "sweep"
         self.results = Path(self.base["results"])
         self.archived = archive.rows_by_run(self.results / self.label) if self.base["archive"] else {}
+        self.jobs: dict[tuple, Job] = {}  # by entry, stage, setting and seed, as they were when last looked at
 
     def _neutral(self, key: str) -> bool:
         """Whether a setting of the command line leaves alone what the experiment asks."""
@@ -170,8 +166,9 @@ class Experiment:
         ]
         return bool(found) and not any(found)
 
-    def plan(self) -> Plan:
-        """All runs that are known by now, from what is on disk."""
+    def plan(self, changed: set[str] | None = None) -> Plan:
+        """All runs that are known by now, from what is on disk; only `changed` ones, by name, are looked at again."""
+        self.jobs = {at: job for at, job in self.jobs.items() if changed is not None and job.run.name not in changed}
         jobs, selections, to_come = [], {}, []
         for entry in self.entries:
             if not self.protocol["tune"]:
@@ -244,10 +241,14 @@ class Experiment:
         jobs = []
         for seed, setting in itertools.product(seeds, settings):
             values = fixed | dict(setting)
-            overrides = [*entry.chosen, *entry.spelled(values), f"seed={seed}"]
-            job = Job(entry.label, stage, setting, entry.point(values, seed), overrides)
-            if self.archived and not job.run.ended():
-                job.archived = self.archived.get(job.run.id)
+            at = entry.label, stage, repr(setting), seed
+            job = self.jobs.get(at)
+            if job is None:
+                overrides = [*entry.chosen, *entry.spelled(values), f"seed={seed}"]
+                job = Job(entry.label, stage, setting, entry.point(values, seed), overrides)
+                if self.archived and not job.run.ended():
+                    job.archived = self.archived.get(job.run.id)
+                self.jobs[at] = job
             jobs.append(job)
         return jobs
 

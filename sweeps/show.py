@@ -1,41 +1,106 @@
 """What `plan=true` and `status=true` print."""
 
+import math
 import shutil
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 
 from runs.files import DamagedFile, locked, make_folder, read_json, write_json
+from runs.schema import ConfigError
 from runs.table import TableError
 
-from .cost import Costs, workers
+from .cost import Cost, Costs
+from .place import Place
 from .plan import Job, Plan, counts
 
 STATES = ("finished", "diverged", "running", "stopped", "failed", "waiting", "archived")
 
 
-def summary(plan: Plan, launcher: dict) -> str:
+@dataclass
+class Price:
+    """Hours of the place that the plans are for: at least, as far as is known, at most; and what they are made of."""
+
+    place: Place
+    costs: list[Cost]
+    disk_gb: float = 0.0
+
+    @property
+    def hours(self) -> tuple[float, float, float]:
+        """Of this machine's cores together; of a GPU where GPUs train."""
+        slots = 1 if self.place.on_gpu else self.place.slots
+        least, likely, most = (
+            sum(cost.seconds * cost.spread**sign for cost in self.costs) / 3600 / slots for sign in (-1, 0, 1)
+        )
+        return least, likely, most
+
+    @property
+    def gpu_hours(self) -> float:
+        return sum(cost.gpu_seconds for cost in self.costs) / 3600
+
+    @property
+    def days(self) -> float:
+        return self.hours[1] / (self.place.slots if self.place.on_gpu else 1) / 24
+
+    def __str__(self) -> str:
+        least, likely, most = self.hours
+        known = most < 1.01 * least or duration(least) == duration(most)
+        text = duration(likely) if known else f"{duration(least)} to {duration(most)}"
+        sources = spelled(Counter(cost.source for cost in self.costs))
+        if self.place.on_gpu:
+            return f"about {text} of a GPU, {self.days:.1f} days on {self.place.slots} ({sources})"
+        return f"about {text} on this machine ({sources})"
+
+
+def price(plan: Plan, place: Place, jobs: list[Job], to_come: list[dict], seen: frozenset[str] = frozenset()) -> Price:
+    """Of these jobs but those that were seen, and of runs like those that are to come."""
+    estimates = Costs(plan.jobs, plan.results, place)
+    found = [job for job in {job.run.id: job for job in jobs}.values() if job.run.id not in seen]
+    configs = [*(job.config for job in found), *to_come]
+    return Price(place, [estimates.of(one) for one in configs], sum(map(estimates.disk_gb, configs)))
+
+
+def wanted(plan: Plan, place: Place, seen: frozenset[str] = frozenset()) -> Price:
+    """Of what this command is to train of a plan."""
+    return price(plan, place, plan.wanted(), [] if plan.only else plan.to_come, seen)
+
+
+def total(plans: list[Plan], place: Place) -> Price:
+    """Of several plans; runs that two of them share count once."""
+    costs, disk, seen = [], 0.0, frozenset[str]()
+    for plan in plans:
+        found = wanted(plan, place, seen)
+        costs, disk = costs + found.costs, disk + found.disk_gb
+        seen |= {job.run.id for job in plan.wanted()}
+    return Price(place, costs, disk)
+
+
+def summary(plan: Plan, place: Place) -> str:
     """The plan in a line: how many runs, how many are done, and what the rest costs."""
-    wanted = plan.wanted()
+    jobs = plan.wanted()
     text = f"{plan.experiment}, tier {plan.label}: {len(plan.jobs)} runs, {len(plan.jobs) - len(plan.missing())} done"
     text += f", at least {len(plan.to_come)} more once the grid has chosen" if plan.to_come else ""
-    text += f"; of {' and '.join(plan.only)} {len(wanted)} to train" if plan.only else ""
-    if not wanted:
+    text += f"; of {' and '.join(plan.only)} {len(jobs)} to train" if plan.only else ""
+    if not jobs:
         return text
-    hours, source = machine_hours(plan, launcher)
-    text += f"; {sum(job.config['epochs'] for job in wanted)} epochs to train"
-    return f"{text}, about {duration(hours)} on this machine ({source})"
+    return f"{text}; {sum(job.config['epochs'] for job in jobs)} epochs to train, {wanted(plan, place)}"
 
 
-def machine_hours(plan: Plan, launcher: dict) -> tuple[float, str]:
-    """Hours of this machine for what this command is to train, and where that comes from."""
-    estimates = Costs(plan.jobs, plan.results)
-    sources = Counter(estimates.of(job.config).source for job in plan.wanted())
-    seconds, _ = _seconds(plan, plan.wanted(), [] if plan.only else plan.to_come)
-    return seconds / workers(launcher) / 3600, spelled(sources)
+def refuse_over_budget(plans: list[Plan], place: Place, budget: float) -> None:
+    """Raises ConfigError if what is to be trained is likely to take more than the budget's hours."""
+    found = total(plans, place)
+    hours = found.hours[1]
+    if hours > budget:
+        what = "GPU hours" if place.on_gpu else "hours"
+        raise ConfigError(
+            f"the plan needs {found}; budget={budget:g} {what} allows less; choose tier=laptop or tier=smoke, or "
+            f"consent with budget={math.ceil(hours)}"
+        )
 
 
 def spelled(sources: Counter) -> str:
-    words = {"measured": "measured", "calibrated": "calibrated", "arithmetic": "from multiply-adds, not measured"}
+    words = {"measured": "measured", "calibrated": "calibrated", "gpu-check": "from gpu-check",
+             "arithmetic": "from multiply-adds, not measured"}  # fmt: skip
     return ", ".join(words[name] if len(sources) == 1 else f"{count} {words[name]}" for name, count in sources.items())
 
 
@@ -45,7 +110,7 @@ def duration(hours: float) -> str:
     return f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"
 
 
-def keep_costs(plans: list[Plan | str], launcher: dict) -> None:
+def keep_costs(plans: list[Plan | str], place: Place) -> None:
     """Write what is missing of each plan and what it costs into results/<tier>/costs.json, for the report.
 
     Experiments that this command did not plan keep their entries, unless the file is damaged; a custom plan has none.
@@ -54,9 +119,9 @@ def keep_costs(plans: list[Plan | str], launcher: dict) -> None:
         if isinstance(plan, str) or plan.label == "custom":
             continue
         path = plan.results / plan.label / "costs.json"
-        hours, gpu = (seconds / 3600 for seconds in _seconds(plan, plan.missing(), plan.to_come))
+        found = price(plan, place, plan.missing(), plan.to_come)
         entry = {"missing": len(plan.missing()) + len(plan.to_come),
-                 "hours": hours / workers(launcher), "gpu_hours": gpu}  # fmt: skip
+                 "hours": found.days * 24, "gpu_hours": found.gpu_hours}  # fmt: skip
         make_folder(path.parent)
         with locked(path.parent):
             try:
@@ -66,41 +131,42 @@ def keep_costs(plans: list[Plan | str], launcher: dict) -> None:
             write_json(path, {"experiments": dict(sorted((kept | {plan.experiment: entry}).items()))})
 
 
-def _seconds(plan: Plan, jobs: list[Job], to_come: list[dict]) -> tuple[float, float]:
-    """Here and on a GPU, of these jobs and of runs like those that are to come."""
-    estimates = Costs(plan.jobs, plan.results)
-    found = [estimates.of(config) for config in (*(job.config for job in jobs), *to_come)]
-    return sum(cost.seconds for cost in found), sum(cost.gpu_seconds for cost in found)
-
-
-def plan_table(plans: list[Plan | str], launcher: dict) -> str:
+def plan_table(plans: list[Plan | str], place: Place) -> str:
     """A line for each plan, or for the text that stands in the place of one, and the sum over distinct runs."""
-    lines = [f"{'experiment':14} {'runs':>6} {'done':>6} {'to come':>8} {'hours here':>12} {'GPU hours':>10}  from"]
-    together, seen = [0.0, 0.0], set()
+    hours = "GPU hours" if place.on_gpu else "hours here"
+    columns = [hours] if place.on_gpu else [hours, "GPU hours"]
+    header = "".join(
+        f" {column:>16}" if column == hours else f" {column:>10}" for column in [*columns, "days", "disk GB"]
+    )
+    lines = [f"{'experiment':20} {'runs':>6} {'done':>6} {'to come':>8}{header}  from"]
+    real = [plan for plan in plans if not isinstance(plan, str)]
     for plan in plans:
         if isinstance(plan, str):
             lines.append(plan)
             continue
-        estimates, to_come = Costs(plan.jobs, plan.results), [] if plan.only else plan.to_come
-        found = {job.run.id: estimates.of(job.config) for job in plan.wanted()}
-        here, gpu = _seconds(plan, plan.wanted(), to_come)
         runs = len([job for job in plan.jobs if not plan.only or job.label in plan.only])
+        to_come, found = [] if plan.only else plan.to_come, wanted(plan, place)
         lines.append(
-            f"{plan.experiment:14} {runs:6,d} {runs - len(plan.wanted()):6,d} {len(to_come) or '':>8} "
-            f"{here / workers(launcher) / 3600:12,.1f} {gpu / 3600:10,.1f}  "
-            f"{spelled(Counter(cost.source for cost in found.values()))}"
+            f"{plan.experiment:20} {runs:6,d} {runs - len(plan.wanted()):6,d} {len(to_come) or '':>8}{_cells(found)}  "
+            f"{spelled(Counter(cost.source for cost in found.costs))}"
         )
-        shared = [cost for name, cost in found.items() if name in seen]
-        together[0] += here - sum(cost.seconds for cost in shared)
-        together[1] += gpu - sum(cost.gpu_seconds for cost in shared)
-        seen |= set(found)
-    lines.append(f"{'together':30} {together[0] / workers(launcher) / 3600:21,.1f} {together[1] / 3600:10,.1f}")
-    lines.append("Runs that two experiments share count once in the sum. Runs may end before their last epoch. GPU")
-    lines.append("hours assume 20 TFLOP/s in float32 and were never measured; refinement is not in the numbers.")
+    lines.append(f"{'together':43}{_cells(total(real, place))}")
+    lines.append("Runs that two experiments share count once in the sum. Runs may end before their last epoch.")
+    lines.append("Refinement is not in the numbers. What was not measured comes from multiply-adds: a range of 4 times")
+    lines.append(
+        "less to 4 times more" + ("." if place.on_gpu else "; GPU hours assume 20 TFLOP/s in float32 or 120 in bf16.")
+    )
     return "\n".join(lines)
 
 
-def status_table(plan: Plan, launcher: dict) -> str:
+def _cells(found: Price) -> str:
+    least, likely, most = found.hours
+    hours = f"{likely:,.1f}" if most < 1.01 * least or not likely else f"{least:,.1f} - {most:,.1f}"
+    gpu = "" if found.place.on_gpu else f" {found.gpu_hours:10,.1f}"
+    return f" {hours:>16}{gpu} {found.days:10,.1f} {found.disk_gb:10,.1f}"
+
+
+def status_table(plan: Plan, place: Place) -> str:
     """A line for each grid entry: the states of its runs and the best test accuracy so far, and the time left."""
     widths = " ".join(f"{name:>9}" for name in STATES)
     lines = [f"{'entry':24} {'runs':>6} {widths} {'best':>7}"]
@@ -111,7 +177,7 @@ def status_table(plan: Plan, launcher: dict) -> str:
         lines.append(f"{label:24} {len(jobs):6,d} {cells} {best(jobs):>7}")
     for selection in plan.selections:
         lines.append(f"chosen for {selection.label}: {selection.reason}")
-    lines.append(summary(plan, launcher))
+    lines.append(summary(plan, place))
     width = shutil.get_terminal_size((160, 24)).columns
     return "\n".join(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines)
 

@@ -1,80 +1,151 @@
-"""A round of jobs on a SLURM cluster: squeue, not the launcher, says when it is over.
+"""Runs as jobs of a SLURM cluster, one GPU a job, in arrays; squeue says when they are over.
 
-Without accounting submitit waits for ever for a job that died hard. So it waits in a thread, which may be left behind.
+submitit asks sacct, and without accounting waits for ever for a job that died hard.
 """
 
 import logging
+import math
 import os
+import pickle
 import signal
 import subprocess
-import threading
 import time
 import uuid
+from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn
 from tqdm import tqdm
 
-from runs import cli
-from runs.interrupt import StopRequest
+from runs.cli import ROOT
 from runs.schema import ConfigError
+
+from . import worker
+from .cost import memory_gb
+from .engines import Ended, Task
+from .place import Place, jobs_gpus
 
 POLL_SECONDS = 5.0  # all users of a cluster share its controller
 OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
+REQUEUES = 20  # after so many time limits a job stays away
+SPARE = 1.5  # of the time that is asked for, and ten minutes
+ARRAY = 1000  # SLURM's own limit, where the cluster does not say
 
 
-def chosen() -> bool:
-    return HydraConfig.get().runtime.choices.get("hydra/launcher") == "submitit_slurm"
+class Slurm:
+    def __init__(self, place: Place, launcher: dict):
+        logging.getLogger("submitit").setLevel(logging.ERROR)
+        self.place, self.launcher = place, launcher
+        self.name = f"powersgd-{uuid.uuid4().hex[:8]}"
+        self.waiting: list[Task] = []
+        self.running: dict[str, tuple[Task, Any]] = {}  # by the number of the job
+        self.seen: set[str] = set()
+        self.said = self.cancelled = False
+        self.largest = max_array()
 
+    def room(self, task: Task) -> bool:
+        return True
 
-def launch(launcher: Any, overrides: list[list[str]], stop: StopRequest) -> list[JobReturn]:
-    """Returns what the jobs returned, or nothing if one of them died. A stop cancels them.
+    def start(self, task: Task) -> None:
+        self.waiting.append(task)
 
-    Raises ConfigError if they cannot be submitted.
-    """
-    import submitit  # pyright: ignore[reportMissingImports]
-
-    submitit.SlurmJob.watcher.update = lambda: None  # it asks sacct, which complains where there is no accounting
-    logging.getLogger("submitit").setLevel(logging.ERROR)
-    name = launcher.params["name"] = f"{launcher.params['name']}-{uuid.uuid4().hex[:8]}"
-    outcomes, errors = [], []
-
-    def submit_and_wait() -> None:
-        try:
-            outcomes.extend(launcher.launch(overrides, initial_job_idx=0))
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=submit_and_wait, daemon=True)
-    thread.start()
-    tqdm.write(f"{len(overrides)} SLURM jobs; to look at them: squeue --name={name}")
-    seen = cancelled = False
-    while True:
-        refused = errors[:1]
-        states = job_states(name)
-        seen = seen or bool(states)
-        if refused and not seen:
-            raise ConfigError(f"launcher=slurm cannot submit jobs: {cli.one_line(refused[0])}")
-        if seen and states is not None and states <= OVER:
-            break
-        if stop.requested:
-            if not cancelled:
-                tqdm.write(f"cancelling the SLURM jobs {name}, which save their state first")
-                cancelled = True
-            subprocess.run(["scancel", f"--name={name}"], check=False)  # again for those submitted meanwhile
+    def ended(self, seconds: float) -> list[Ended]:
+        waiting, self.waiting = self.waiting, []
+        alike = defaultdict(list)
+        for task in waiting:
+            alike[self._needs(task)].append(task)
+        for needs, tasks in alike.items():
+            for first in range(0, len(tasks), self.largest):
+                self._submit(tasks[first : first + self.largest], *needs)
+        if waiting and not self.said:
+            tqdm.write(f"SLURM jobs; to look at them: squeue --name={self.name}")
+            self.said = True
         until = time.monotonic() + POLL_SECONDS
-        while time.monotonic() < until and (cancelled or not stop.requested):
+        while time.monotonic() < until and (self.cancelled or not worker.stop.requested):
             time.sleep(0.1)
-    thread.join(POLL_SECONDS)
-    return outcomes
+        states = job_states(self.name)
+        over = []
+        if states is None:
+            return over
+        for number in list(self.running):
+            self.seen |= {number} & set(states)
+            if states.get(number) in OVER or (number in self.seen and number not in states):
+                task, job = self.running.pop(number)
+                over.append((task, _outcome(job)))
+        return over
+
+    def leave(self) -> None:
+        if not self.cancelled:
+            tqdm.write(f"cancelling the SLURM jobs {self.name}, which save their state first")
+        self.cancelled = True
+        subprocess.run(["scancel", f"--name={self.name}"], check=False)  # again for those submitted meanwhile
+
+    def close(self) -> None:
+        pass
+
+    def _needs(self, task: Task) -> tuple[int, int, int]:
+        """Minutes, cores and gigabytes of a job."""
+        config, most = task.job.config, self.launcher["minutes"]
+        minutes = min(most, math.ceil(SPARE * task.seconds / 60) + 10) if math.isfinite(task.seconds) else most
+        workers = config["dataset"]["workers"] if config["dataset"]["folder"] else 0
+        return minutes, config["threads"] + workers + 1, self.launcher["memory_gb"] or memory_gb(config, self.place)
+
+    def _submit(self, tasks: list[Task], minutes: int, cores: int, gigabytes: int) -> None:
+        """Raises ConfigError if the cluster refuses."""
+        import submitit  # pyright: ignore[reportMissingImports]
+
+        launcher, gpus = self.launcher, jobs_gpus(tasks[0].job.config)
+        folder = Path(launcher["output"] or ROOT / "results" / ".slurm") / self.name
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
+        executor.update_parameters(
+            job_name=self.name, time=minutes, cpus_per_task=cores, mem=f"{gigabytes}GB",
+            array_parallelism=launcher["array"], signal_delay_s=launcher["signal_seconds"],
+            setup=[f'export PYTHONPATH="{ROOT}:$PYTHONPATH"'],
+            **{key: launcher[key] for key in ("partition", "account") if launcher[key]},
+            **({"gpus_per_node": gpus} if gpus else {}), additional_parameters=dict(launcher["options"]),
+        )  # fmt: skip
+        try:
+            jobs = executor.map_array(worker.train_job, [task.config(self.place) for task in tasks])
+        except Exception as error:  # submitit's own, or what sbatch says
+            raise ConfigError(
+                f"launcher=slurm cannot submit jobs: {worker.one_line(error)}; {advice(launcher)}"
+            ) from None
+        self.running |= {job.job_id: (task, job) for task, job in zip(tasks, jobs, strict=True)}
 
 
-def job_states(name: str) -> set[str] | None:
-    """The states of the jobs of this name, as long as SLURM remembers them; None if it does not answer."""
-    command = ["squeue", "--noheader", "--states=all", "--format=%T", f"--name={name}"]
+def _outcome(job) -> worker.Outcome | None:
+    """What it returned; None if it died first."""
     try:
-        return set(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())
+        kind, value = pickle.loads(Path(job.paths.result_pickle).read_bytes())
+    except (OSError, pickle.UnpicklingError, EOFError):
+        return None
+    return value if kind == "success" else None
+
+
+def job_states(name: str) -> dict[str, str] | None:
+    """The states of the jobs of this name, as long as SLURM remembers them; None if it does not answer."""
+    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--name={name}"]
+    lines = _said(*command)
+    return None if lines is None else dict(line.split() for line in lines.splitlines())
+
+
+def max_array() -> int:
+    """How many jobs the cluster takes in one array."""
+    lines = (_said("scontrol", "show", "config") or "").splitlines()
+    found = [line.split("=")[1].strip() for line in lines if line.startswith("MaxArraySize")]
+    return max(1, int(found[0]) - 1) if found else ARRAY
+
+
+def advice(launcher: dict) -> str:
+    """Which settings the cluster may miss."""
+    partitions = " ".join((_said("sinfo", "--noheader", "--format=%R") or "").split())
+    text = f"choose launcher.partition={launcher['partition']}" + (f" of {partitions}" if partitions else "")
+    return f"{text}, launcher.account={launcher['account']}; device=cpu asks for no GPU"
+
+
+def _said(*command: str) -> str | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
         return None
 

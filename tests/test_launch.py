@@ -181,7 +181,7 @@ def test_a_killed_worker_costs_nothing(begin, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_always_kills_its_worker_is_reported_and_the_others_end(begin, tmp_path):
-    sweep = begin("launcher=local", "hydra.launcher.n_jobs=2", "epochs=2")
+    sweep = begin("launcher=local", "launcher.workers=2", "epochs=2")
     victim, killed = wait_for(lambda: runs(tmp_path))[0], set()
     while sweep.poll() is None:
         pid = owner(victim)

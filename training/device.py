@@ -10,15 +10,25 @@ from pathlib import Path
 
 import torch
 
-from runs.schema import Config, ConfigError
+from runs.schema import MLP, MODELS, Config, ConfigError
 
 from .distributed import World
 
 
-def choose_device(name: str, world: World = World()) -> torch.device:  # noqa: B008
-    """ "auto" takes CUDA, then MPS, then the CPU; a device that is not there raises ConfigError."""
+def choose_device(config: Config, world: World = World()) -> torch.device:  # noqa: B008
+    """ "auto" takes CUDA, then MPS, then the CPU, but no CPU for the paper's large networks.
+
+    Raises ConfigError for that, and for a device that is not there.
+    """
+    name = config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        large = MODELS.get(config.model.name, MLP) is not MLP
+        if name == "cpu" and large and config.tier == "paper":
+            raise ConfigError(
+                f"device=auto finds no GPU, on which tier=paper trains {config.model.name}; device=cpu consents to "
+                "this machine's CPU, tier=laptop is made for it"
+            )
     if name == "cuda":
         name = f"cuda:{world.local_rank}"
     try:

@@ -33,7 +33,7 @@ def train(
     state saved; RunError, DataError, ConfigError, OSError. Under torchrun all processes call it; one writes.
     """
     world = World.from_environment()
-    device = choose_device(config.device, world)
+    device = choose_device(config, world)
     configure(config, device)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

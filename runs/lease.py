@@ -1,0 +1,154 @@
+"""A claim on a folder for file systems without flock, or whose flock other machines do not see (NFS, Lustre).
+
+Of the files `lease-N.json` the highest N counts. It says who holds the folder: host, process, job. Its owner touches
+it every HEARTBEAT seconds and at last writes that it is over. Whoever wants the folder makes lease-(N+1), which one
+process alone can. It may do so if N is over, if N's process was one of this host and is dead, or if N was not touched
+for LEASE seconds by the clock of the file system. An owner whose lease was taken ends at once: it must not write.
+"""
+
+import fcntl
+import functools
+import json
+import os
+import signal
+import socket
+import tempfile
+import threading
+from pathlib import Path
+
+HEARTBEAT, LEASE = 15.0, 120.0
+NETWORKED = {"nfs", "nfs4", "lustre", "beegfs", "gpfs", "ceph", "cifs", "smb3", "9p", "fuse.sshfs", "afs", "glusterfs"}
+
+
+class Taken(Exception):
+    """Somebody else holds the folder; the message says who."""
+
+
+class Lease:
+    """Held from `acquire` to `release`, or for a `with`."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.path = folder, None
+        self.over = threading.Event()
+
+    def held(self) -> str:
+        """By whom, or ""."""
+        _, path = self._last()
+        return "" if path is None or self._free(path) else _read(path).get("owner", "somebody")
+
+    def acquire(self) -> "Lease":
+        """Raises Taken."""
+        number, path = self._last()
+        if path and not self._free(path):
+            raise Taken(_read(path).get("owner", "somebody"))
+        mine = self.folder / f"lease-{number + 1}.json"
+        try:
+            handle = os.open(mine, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            raise Taken("somebody who was faster") from None
+        with os.fdopen(handle, "w") as file:
+            file.write(json.dumps(_me()))
+        for older in self.folder.glob("lease-*.json"):
+            if _number(older) <= number:
+                older.unlink(missing_ok=True)
+        self.path = mine
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def release(self) -> None:
+        self.over.set()
+        if self.path and self.path.exists():
+            self.path.write_text(json.dumps(_me() | {"over": True}))
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
+    def _last(self) -> tuple[int, Path | None]:
+        return max(((_number(path), path) for path in self.folder.glob("lease-*.json")), default=(0, None))
+
+    def _beat(self) -> None:
+        assert self.path
+        successor = self.folder / f"lease-{_number(self.path) + 1}.json"
+        while not self.over.wait(HEARTBEAT):
+            try:
+                if successor.exists() or not self.path.exists():
+                    self.lost()
+                os.utime(self.path)
+            except OSError:
+                continue  # the file system is away; if for long, the lease is taken
+
+    def lost(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _free(self, path: Path) -> bool:
+        holder = _read(path)
+        if holder.get("over"):
+            return True
+        if holder.get("host") == socket.gethostname() and not _alive(holder):
+            return True
+        probe = self.folder / f".lease-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+        try:
+            probe.touch()
+            return probe.stat().st_mtime - path.stat().st_mtime > LEASE
+        except FileNotFoundError:
+            return False  # it was taken meanwhile
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def needed(folder: Path) -> bool:
+    """Whether a run's folder is on a file system that several machines may share, or that has no flock."""
+    return _shared(next(parent for parent in folder.absolute().parents if parent.is_dir()))
+
+
+@functools.cache
+def _shared(folder: Path) -> bool:
+    if not os.access(folder, os.W_OK):
+        return False  # nothing is claimed
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        try:
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return False
+    here = str(folder.resolve())
+    under = [(len(at), kind) for at, kind in mounts if here == at or here.startswith(at.rstrip("/") + "/")]
+    return max(under, default=(0, ""))[1] in NETWORKED
+
+
+def _me() -> dict:
+    job = os.environ.get("SLURM_JOB_ID")
+    owner = f"process {os.getpid()} on {socket.gethostname()}" + (f", job {job}" if job else "")
+    return {"owner": owner, "host": socket.gethostname(), "pid": os.getpid(), "begun": _begun(os.getpid())}
+
+
+def _alive(holder: dict) -> bool:
+    return _begun(holder.get("pid", 0)) == holder.get("begun") != ""
+
+
+def _begun(pid: int) -> str:
+    """When a process began, which tells it from a later one of the same number; "" if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _read(path: Path) -> dict:
+    """What a lease says; nothing while it is being written."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0

@@ -1,0 +1,153 @@
+"""Engines train the runs that a queue gives them, one or many at a time: in this process, or in workers.
+
+An engine says with `room` whether it takes one more task now, `start`s it, and gives with `ended` back what is over.
+sweeps/slurm.py and sweeps/on_ray.py are engines, too.
+"""
+
+import multiprocessing
+import signal
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Protocol
+
+from . import worker
+from .place import Place, placed_device
+from .plan import Job
+from .worker import Outcome
+
+Ended = tuple["Task", Outcome | None]  # None: the engine does not know; what is on disk tells
+
+
+@dataclass(eq=False)
+class Task:
+    """A job in the queue, and how it has fared."""
+
+    job: Job
+    seconds: float  # that it takes, as far as is known
+    share: Fraction = Fraction(1)  # of a GPU
+    tries: int = 0
+    deaths: int = 0  # since its last new epoch
+    crashes: int = 0
+    started: str = ""
+    epoch: int | None = None  # at its start
+    whole: bool = field(default=False)  # it did not fit into its share
+
+    def config(self, place: Place) -> dict:
+        """What the worker is handed. It refuses to train anything but what was planned."""
+        return self.job.config | {"device": placed_device(self.job.config, place), "planned": self.job.run.id}
+
+
+class Engine(Protocol):
+    def room(self, task: Task) -> bool: ...
+
+    def start(self, task: Task) -> None: ...
+
+    def ended(self, seconds: float) -> list[Ended]:
+        """What has ended, waited for at most so long."""
+        ...
+
+    def leave(self) -> None:
+        """Have what is running save its state and end; called again as long as something runs."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Here:
+    """One run after the other, in this process."""
+
+    def __init__(self, place: Place):
+        self.place, self.over = place, []
+
+    def room(self, task: Task) -> bool:
+        return not self.over
+
+    def start(self, task: Task) -> None:
+        self.over.append((task, worker.train_job(task.config(self.place))))
+
+    def ended(self, seconds: float) -> list[Ended]:
+        over, self.over = self.over, []
+        return over
+
+    def leave(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Local:
+    """Worker processes of this machine, each a run at a time, and each bound to its GPU before torch is imported."""
+
+    def __init__(self, place: Place):
+        self.place = place
+        self.free: dict[str | None, Fraction] = {gpu.id: Fraction(1) for gpu in place.gpus}
+        self.free = self.free or {None: Fraction(place.slots)}
+        self.idle: dict[str | None, list[ProcessPoolExecutor]] = {gpu: [] for gpu in self.free}
+        self.running: dict[Future, tuple[Task, str | None, ProcessPoolExecutor]] = {}
+
+    def room(self, task: Task) -> bool:
+        return self.free[self._freest()] >= task.share
+
+    def start(self, task: Task) -> None:
+        gpu = self._freest()
+        self.free[gpu] -= task.share
+        pool = self.idle[gpu].pop() if self.idle[gpu] else self._worker(gpu)
+        # A signal that comes while the worker starts waits there until `bind` minds it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
+        try:
+            future = pool.submit(worker.train_job, task.config(self.place))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.running[future] = task, gpu, pool
+
+    def ended(self, seconds: float) -> list[Ended]:
+        if not self.running:
+            time.sleep(seconds)
+        over = []
+        for future in wait(self.running, seconds, FIRST_COMPLETED).done:
+            task, gpu, pool = self.running.pop(future)
+            self.free[gpu] += task.share
+            try:
+                outcome = future.result()
+                self.idle[gpu].append(pool)
+            except BrokenProcessPool:
+                outcome = None
+                pool.shutdown()
+            over.append((task, outcome))
+        return over
+
+    def leave(self) -> None:
+        pass  # the signal's handler told the workers
+
+    def close(self) -> None:
+        for one in multiprocessing.active_children() if self.running else ():
+            one.kill()
+        for pool in [
+            *(pool for _, _, pool in self.running.values()),
+            *(p for some in self.idle.values() for p in some),
+        ]:
+            pool.shutdown(wait=not self.running)
+
+    def _freest(self) -> str | None:
+        return max(self.free, key=lambda gpu: self.free[gpu])
+
+    def _worker(self, gpu: str | None) -> ProcessPoolExecutor:
+        spawned = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(1, mp_context=spawned, initializer=worker.bind, initargs=(gpu,))
+
+
+def engine(place: Place, launcher: dict) -> Engine:
+    """The engine of a launcher. Raises ConfigError."""
+    if launcher["name"] == "slurm":
+        from .slurm import Slurm
+
+        return Slurm(place, launcher)
+    if launcher["name"] == "ray":
+        from .on_ray import OnRay
+
+        return OnRay(place, launcher)
+    return (Here if launcher["name"] == "here" else Local)(place)

@@ -1,0 +1,66 @@
+"""Runs as tasks of Ray, which places them on the GPUs of a machine or a cluster, and on nodes that come and go."""
+
+import logging
+import os
+import time
+from typing import Any
+
+from runs.cli import ROOT
+from runs.schema import ConfigError
+
+from . import worker
+from .engines import Ended, Task
+from .place import Place
+
+
+class OnRay:
+    """Everything is handed over at once, longest first. A task whose process or node dies goes back to our queue."""
+
+    def __init__(self, place: Place, launcher: dict):
+        import ray  # pyright: ignore[reportMissingImports]
+
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do from now on
+        self.ray, self.place = ray, place
+        mine = launcher["address"] is None
+        asked: dict[str, Any] = {"num_gpus": launcher["gpus"], "num_cpus": launcher["cpus"], "include_dashboard": False}
+        try:
+            ray.init(
+                address="local" if mine else launcher["address"], log_to_driver=False, logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, **(asked if mine else {}),
+            )  # fmt: skip
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"launcher=ray cannot start: {worker.one_line(error)}") from None
+        self.on_gpu = place.on_gpu or bool(launcher["gpus"])
+        self.train = ray.remote(max_retries=0)(worker.train_job)
+        self.running: dict[Any, Task] = {}
+
+    def room(self, task: Task) -> bool:
+        return True
+
+    def start(self, task: Task) -> None:
+        config = task.config(self.place)
+        workers = config["dataset"]["workers"] if config["dataset"]["folder"] else 0
+        share = float(task.share) if self.on_gpu else 0
+        options = {"num_cpus": config["threads"] + workers, "num_gpus": share, "name": task.job.run.name}
+        self.running[self.train.options(**options).remote(config)] = task
+
+    def ended(self, seconds: float) -> list[Ended]:
+        if not self.running:
+            time.sleep(seconds)
+            return []
+        done, _ = self.ray.wait(list(self.running), num_returns=1, timeout=seconds)
+        over = []
+        for reference in done:
+            try:
+                outcome = self.ray.get(reference)
+            except self.ray.exceptions.RayError:
+                outcome = None
+            over.append((self.running.pop(reference), outcome))
+        return over
+
+    def leave(self) -> None:
+        for reference in self.running:
+            self.ray.cancel(reference, force=False)  # Ctrl-C in the task, on which its run saves its state
+
+    def close(self) -> None:
+        self.ray.shutdown()

@@ -1,0 +1,107 @@
+"""What a launcher trains on, seen without torch: which GPUs or cores, of what kind, how many runs at a time."""
+
+import functools
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+
+from runs.schema import ConfigError
+
+UNKNOWN_GPU = "GPU"  # of a cluster whose GPUs nothing names
+
+
+@dataclass(frozen=True)
+class Gpu:
+    id: str  # as CUDA_VISIBLE_DEVICES takes it
+    name: str
+    gib: float | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """device: its name, which prices hang on; slots: how many GPUs, or runs on a CPU, work at a time."""
+
+    device: str
+    slots: int
+    gpus: tuple[Gpu, ...] = ()  # that are shared out here
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device not in ("cpu", "mps")
+
+
+def place(config: dict) -> Place:
+    """Where the launcher of a plain config would train; a plan may ask for GPUs that are not here.
+
+    Raises ConfigError for that in all other cases.
+    """
+    launcher, device = config["launcher"], config["device"]
+    name, asked = launcher["name"], launcher["gpus"]
+    if name == "slurm":
+        return Place(_remote(launcher) if jobs_gpus(config) else "cpu", launcher["array"])
+    if name == "ray" and launcher["address"]:
+        on_gpu = device not in ("cpu", "mps") and asked != 0
+        return Place(_remote(launcher) if on_gpu else "cpu", asked or launcher["cpus"] or 1)
+    wanted = device not in ("cpu", "mps")
+    gpus = visible() if wanted or asked else ()
+    if name == "here":
+        gpus = gpus[:1]
+    elif asked is not None:
+        if wanted and asked > len(gpus) and config["plan"]:
+            return Place(gpus[0].name if gpus else UNKNOWN_GPU, asked)
+        if wanted and asked > len(gpus):
+            raise ConfigError(
+                f"launcher.gpus={asked}: this machine shows {len(gpus)} GPUs (nvidia-smi, CUDA_VISIBLE_DEVICES); "
+                f"device=cpu tries the placement without"
+            )
+        gpus = gpus[:asked] if wanted else tuple(Gpu(str(number), "cpu") for number in range(asked))
+    if gpus:
+        return Place(gpus[0].name, len(gpus), gpus)
+    workers = launcher["workers"] or launcher["cpus"] or os.cpu_count() or 1
+    return Place(_without_gpu(device), 1 if name == "here" else workers)
+
+
+def placed_device(config: dict, place: Place) -> str:
+    """What `device` says to a run there: one that is given a GPU never falls to the CPU."""
+    return "cuda" if config["device"] == "auto" and place.on_gpu else config["device"]
+
+
+def jobs_gpus(config: dict) -> int:
+    """GPUs of a job on a cluster."""
+    asked = config["launcher"]["gpus_per_node"]
+    return (0 if config["device"] == "cpu" else 1) if asked is None else asked
+
+
+@functools.cache
+def visible() -> tuple[Gpu, ...]:
+    """The GPUs that CUDA would show to a process; none without a driver."""
+    command = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    found = []
+    for line in lines:
+        index, uuid, name, mib = (part.strip() for part in line.split(","))
+        found.append((index, uuid, Gpu(index, name, float(mib) / 1024 if mib.isdecimal() else None)))
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is None:
+        return tuple(gpu for _, _, gpu in found)
+    chosen = []
+    for one in asked.split(",") if asked.strip() else []:
+        matching = [gpu for index, uuid, gpu in found if one.strip() == index or uuid.startswith(one.strip())]
+        if not matching and not one.strip().startswith("MIG-"):
+            break  # as CUDA does: what follows an id that is not there does not count
+        name, gib = (matching[0].name, matching[0].gib) if matching else (f"{found[0][2].name} MIG", None)
+        chosen.append(Gpu(one.strip(), name, gib))
+    return tuple(chosen)
+
+
+def _remote(launcher: dict) -> str:
+    return launcher["gpu"] or UNKNOWN_GPU
+
+
+def _without_gpu(device: str) -> str:
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return "mps" if device == "mps" or (device == "auto" and apple) else "cpu"

@@ -1,0 +1,157 @@
+"""What trains one run of a sweep, in this process, a worker, a SLURM job or a Ray task; needs neither Hydra nor torch
+before a run begins."""
+
+import gc
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+
+from data.errors import DataError
+from runs.identity import settled
+from runs.interrupt import Interrupted, StopRequest
+from runs.run import RunBusy
+from runs.schema import ConfigError, build
+
+
+@dataclass
+class Failure:
+    """Why a run has not ended.
+
+    kind: busy (another process trains it), died, memory (it does not fit), refused (no use trying again), crashed.
+    """
+
+    kind: str
+    reason: str
+
+
+@dataclass
+class Outcome:
+    """What a worker says of a run: why it has not ended, if so, where it was, and when, in seconds since 1970."""
+
+    failure: Failure | None
+    place: str
+    began: float
+    ended: float
+
+
+def train_job(config: dict) -> Outcome:
+    """Train the run of a settled config (plain dict)."""
+    from . import slurm
+
+    began = time.time()
+    stop.begin_job()
+    limit = slurm.TimeLimit() if slurm.inside() else None
+    failure = _trained(config)
+    if failure and failure.kind == "died" and limit and limit.announced:
+        limit.requeue()
+    return Outcome(failure, where(), began, time.time())
+
+
+def _trained(config: dict) -> Failure | None:
+    stop.in_job = True
+    try:
+        stop.check()
+        settings = build(settled(config))
+        from training.execute import execute
+
+        execute(settings)
+    except (ConfigError, DataError) as error:
+        return Failure("refused", f"{type(error).__name__}: {one_line(error)}")
+    except (Interrupted, KeyboardInterrupt) as error:
+        stop.requested = getattr(error, "signal", signal.SIGINT)
+        return Failure("died", f"its process got {signal.Signals(stop.requested).name}")
+    except RunBusy as error:
+        return Failure("busy", one_line(error))
+    except Exception as error:
+        memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        kind = "memory" if memory else "crashed"
+        return Failure(kind, f"{type(error).__name__}: {one_line(error)}")
+    finally:
+        stop.in_job = False
+        _give_back_memory()
+    return None
+
+
+def _give_back_memory() -> None:
+    """What torch keeps of a GPU's memory for later is for the runs beside this one, too."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def where() -> str:
+    """Host, and the GPU where there is one."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return socket.gethostname() + (f" GPU {gpus}" if gpus else "")
+
+
+def one_line(error: BaseException) -> str:
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or "no message"
+
+
+def bind(gpu: str | None) -> None:
+    """The first thing in a worker: it sees this GPU alone, minds the sweep's signals, and ends with the sweep."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    stop.begin_job()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """A sweep that was killed leaves nobody behind: the run saves its state, and the worker ends."""
+    parent = multiprocessing.parent_process()
+    assert parent
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGUSR1)
+    time.sleep(0.1)
+    while stop.in_job:
+        time.sleep(0.1)
+    os._exit(1)
+
+
+class Stop(StopRequest):
+    """The same for a sweep and its workers, where a run outside of its loop has nothing to save and is left at once.
+
+    The sweep's process hands the signal on as USR1, on which workers train nothing more, and ends when they have
+    saved. A worker that gets another signal leaves its present run alone.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.before = {}
+        self.worker = self.in_job = False
+        self.leaving = 0
+
+    def begin_job(self) -> None:
+        if not self.before:  # in a worker, as long as it lives
+            self.worker = True
+            self.__enter__()
+            signal.signal(signal.SIGUSR1, self._leave)
+        if self.worker:
+            self.requested = self.leaving
+
+    def _note(self, number, frame) -> None:
+        super()._note(number, frame)
+        if not self.worker:
+            for worker in multiprocessing.active_children():
+                if worker.pid:
+                    os.kill(worker.pid, signal.SIGUSR1)
+        if self.in_job:
+            raise Interrupted(number)
+
+    def _leave(self, *_) -> None:
+        self.requested = self.leaving = signal.SIGTERM
+        if self.in_job:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+stop = Stop()
