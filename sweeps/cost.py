@@ -11,7 +11,6 @@ import math
 import os
 import platform
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +25,9 @@ from .place import UNKNOWN_GPU, Place
 # H100-class GPU in float32 and in bf16, compiled, at batch 128 (assumed, never measured here).
 CPU_THREAD = 28e9
 GPU, GPU_FAST = 20e12, 120e12
+GPU_STEP = 1e-3  # seconds that a step takes at least: its kernels are begun from Python (assumed)
+    1e-3  # seconds that a step takes at least, whatever its arithmetic: its kernels are begun from Python (assumed)
+)
 SPREAD = 4.0  # arithmetic may be wrong by so many times, either way
 EVALUATION = 1 / 3  # of a training step's arithmetic: forward alone
 CALIBRATED_PRODUCTS = 16e9  # multiply-adds in a batch of calibration on a CPU: seconds
@@ -77,11 +79,15 @@ class Costs:
         elif (self.device, step_key(config)) in self.checked:
             per_image, source = 1 / self.checked[self.device, step_key(config)]["images_per_second"], "gpu-check"
         else:
-            speed = _gpu_speed(config) if self.place.on_gpu else CPU_THREAD * config["threads"]
-            per_image, source, spread = self.flop(config) / speed, "arithmetic", SPREAD
+            here = self.on_a_gpu(config) if self.place.on_gpu else self.flop(config) / CPU_THREAD / config["threads"]
+            per_image, source, spread = here, "arithmetic", SPREAD
         seconds = whole * per_image
-        gpu = seconds if self.place.on_gpu else whole * self.flop(config) / _gpu_speed(config)
-        return Cost(seconds, source, gpu, spread)
+        return Cost(seconds, source, seconds if self.place.on_gpu else whole * self.on_a_gpu(config), spread)
+
+    def on_a_gpu(self, config: dict) -> float:
+        """Seconds an image on a GPU, by arithmetic alone."""
+        fast = config["compile"] != "none" and config["precision"] in ("bf16", "fp16")
+        return max(self.flop(config) / (GPU_FAST if fast else GPU), GPU_STEP / config["batch_size"])
 
     def flop(self, config: dict) -> float:
         """Of a training step's image."""
@@ -112,10 +118,6 @@ def memory_gb(config: dict, place: Place) -> int:
     workers = config["dataset"]["workers"] if config["dataset"]["folder"] else 0
     activations = 0 if place.on_gpu else Networks(Path(config["results"])).size(config)[1] * config["batch_size"] / 2e10
     return math.ceil(BASE_GB + workers + activations)
-
-
-def _gpu_speed(config: dict) -> float:
-    return GPU_FAST if config["compile"] != "none" and config["precision"] in ("bf16", "fp16") else GPU
 
 
 def train_images(config: dict) -> int:
@@ -264,15 +266,3 @@ def _time_steps(plain: dict, place: Place, results: Path) -> dict:
 
 def _machine() -> dict:
     return {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
-
-
-def together(costs: list[Cost]) -> tuple[float, float, float]:
-    """Seconds where they are planned: at least, as far as is known, and at most."""
-    return tuple(sum(cost.seconds * cost.spread**sign for cost in costs) for sign in (-1, 0, 1))  # type: ignore
-
-
-def by_source(costs: list[Cost]) -> dict[str, int]:
-    found: dict[str, int] = defaultdict(int)
-    for cost in costs:
-        found[cost.source] += 1
-    return found
