@@ -26,8 +26,6 @@ from .place import UNKNOWN_GPU, Place
 CPU_THREAD = 28e9
 GPU, GPU_FAST = 20e12, 120e12
 GPU_STEP = 1e-3  # seconds that a step takes at least: its kernels are begun from Python (assumed)
-    1e-3  # seconds that a step takes at least, whatever its arithmetic: its kernels are begun from Python (assumed)
-)
 SPREAD = 4.0  # arithmetic may be wrong by so many times, either way
 EVALUATION = 1 / 3  # of a training step's arithmetic: forward alone
 CALIBRATED_PRODUCTS = 16e9  # multiply-adds in a batch of calibration on a CPU: seconds

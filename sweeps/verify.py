@@ -20,8 +20,8 @@ from runs.schema import ConfigError
 from training import checkpoint
 
 INTACT, REPAIRED, DAMAGED = "intact", "repaired", "damaged"
-JSON = ("calibration.json", "captions.json", "*/captions.json", "*/costs.json", "*/plan-*.json",
-        "theory/provenance.json")  # fmt: skip
+JSON = ("calibration.json", "networks.json", "gpu_check*.json", "captions.json", "*/captions.json", "*/costs.json",
+        "*/plan-*.json", "theory/provenance.json")  # fmt: skip
 Found = Iterator[tuple[str, str]]  # how a thing is, and what is to be said of it
 
 

@@ -107,7 +107,7 @@ OPERATIONAL = {
     "dataset.verify", "dataset.workers", "dataset.sizes",
 }  # fmt: skip
 SCIENCE = {"dataset", "model", "optimizer", "schedule", "epochs", "batch_size", "seed", "precision", "batch_statistics",
-           "stop", "evaluate_train", "layer_norms", "format"}  # fmt: skip
+           "stop", "evaluate_train", "evaluations", "layer_norms", "format"}  # fmt: skip
 
 
 SECTIONS = [*(f"optimizer={name}" for name in (*OPTIMIZERS, "adamw")), "schedule=step", "schedule=warm_restarts",
