@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 .NOTPARALLEL:
 FIG1 := fig1a fig1b fig1c fig1d fig1e fig1f fig1g fig1h fig1i fig1j
 PAIRS := fig1ab fig1cd fig1ef fig1gh fig1ij
-.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw verify paper paper-check gpu-check gpu-evidence sync watch dashboard .dashboards test test-slow test-slurm mutants lint clean
+.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw verify paper paper-check gpu-check gpu-evidence sync watch dashboard .dashboards .browser test test-slow test-slurm mutants lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,10 +83,10 @@ claims: TIER ?= laptop
 claims: $(READY)  ## every claim of the paper with its verdict and evidence at a tier
 	@$(PY) -m analysis.claims --tier $(TIER)
 
-report: TIER ?= laptop
-report: $(READY)  ## one page for a tier: claims, figures, provenance, what was not run
-	@$(PY) sweep.py plan=true archive=true tier=$(TIER) launcher=local $(ARGS) > /dev/null
-	@$(PY) -m report --tier $(TIER)
+report: $(READY)  ## results/report.html: every claim with its verdict, every figure, what was not run and its price
+	@set -e; for tier in $(or $(TIER),paper laptop short); do \
+	    $(PY) sweep.py plan=true archive=true tier=$$tier launcher=local $(ARGS) > /dev/null; done
+	@$(PY) -m report $(if $(TIER),--tier $(TIER))
 
 all: tables figures theory claims report  ## all tables and figures, the theorems, the verdicts, the report
 
@@ -142,7 +142,13 @@ dashboard: $(READY) .dashboards  ## your W&B project: a view a figure, the archi
 	    $(PY) -m pip install -q --disable-pip-version-check -r requirements-dashboards.txt || \
 	    echo "wandb-workspaces cannot be installed, see above" >&2
 
-test: $(READY) .dashboards  ## the tests, minutes; none may take more than TIMEOUT=20 seconds
+# selenium and axe, for the report in a browser, where there is one.
+.browser: $(READY)
+	@! command -v chromedriver > /dev/null || $(PY) -c 'import axe_core_python, selenium' 2>/dev/null || \
+	    $(PY) -m pip install -q --disable-pip-version-check -r requirements-browser.txt || \
+	    echo "selenium cannot be installed, see above" >&2
+
+test: $(READY) .dashboards .browser  ## the tests, minutes; none may take more than TIMEOUT=20 seconds
 	@$(PY) -m pytest -q -n auto --maxprocesses 8 --dist worksteal --timeout $(TIMEOUT)
 
 test-slow: $(READY)  ## the long tests

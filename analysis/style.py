@@ -122,22 +122,34 @@ def counted(number: int, noun: str) -> str:
 
 
 def save(figure, path: Path, caption: str) -> list[Path]:
-    """Write path.svg and path.png, the SVG without a date, and the caption into captions.json beside them."""
+    """Write path.svg and path.png, the SVG without a date; caption and alt text into captions.json beside them."""
     written = [path.with_suffix(".svg"), path.with_suffix(".png")]
-    images = [io.BytesIO(), io.BytesIO()]
+    images, alt = [io.BytesIO(), io.BytesIO()], described(figure, caption)
     figure.savefig(images[0], format="svg", metadata={"Date": None})
     figure.savefig(images[1], format="png", dpi=200, metadata={"Software": None})
     plt.close(figure)
     for file, image in zip(written, images, strict=True):
         sums.write(file, image.getvalue())
     with locked(path.parent):
-        found = captions(path.parent) | {path.name: caption}
+        found = captions(path.parent) | {path.name: {"caption": caption, "alt": alt}}
         write_json(path.parent / CAPTIONS, dict(sorted(found.items())))
     return written
 
 
-def captions(folder: Path) -> dict[str, str]:
-    """What the pictures of a folder show, by their names. Raises DamagedFile."""
+def described(figure, caption: str) -> str:
+    """What a picture shows to those who cannot see it: its caption, and each panel's axes and curves."""
+    parts = [caption]
+    for axes in figure.axes:
+        title, across, up = axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
+        names = [label for label in axes.get_legend_handles_labels()[1] if not label.startswith("_")]
+        words = [title, f"{up} over {across}" if up and across else up or across, ", ".join(names)]
+        if axes.get_visible() and axes.axison and any(words):
+            parts.append("; ".join(filter(None, words)))
+    return " ".join(" ".join(f"{part.rstrip('.')}." for part in parts).replace("$", "").split())
+
+
+def captions(folder: Path) -> dict[str, dict[str, str]]:
+    """What the pictures of a folder show, by their names: a caption and an alt text. Raises DamagedFile."""
     try:
         return read_json(folder / CAPTIONS, "delete it and draw the figures again")
     except FileNotFoundError:

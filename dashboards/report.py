@@ -12,7 +12,7 @@ from wandb_workspaces.workspaces import internal
 from analysis.claims import judge
 from dashboards.contents import experiments
 from dashboards.views import curves, pictures
-from report.page import WARNING
+from report.tables import WARNING
 
 TITLE = "PowerSGD, reproduced"
 

@@ -1,250 +1,199 @@
-"""One page for a tier: every claim with its verdict, every figure, the paper's numbers beside ours, where all is from.
+"""One page of all tiers: figures with their claims, the paper's numbers beside ours, and the runs behind each verdict.
 
-    python -m report [--tier laptop] [--results results]
-
-Writes report.html, which works from a file without a network, and REPORT.md for reading on the web. Reads what the
-figures have written, trains and draws nothing.
+It works from a file: no network, nothing to build, under 3 MB.
 """
 
-import html
+import json
 import re
-from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
+import jinja2
+from markupsafe import Markup
 
-from analysis import budget, costs, names, style
-from analysis.claims import judge as claims
-from analysis.claims.entries import less_best, reported
-from analysis.claims.parts import Absent, Sample, TooFew, by_setting, per_run
-from analysis.claims.schema import Archive, NoVerdict
-from analysis.paper import best_test_acc, reference
-from analysis.records import EXPERIMENTS, NoRecords, best, collect, load, only, options, read_table
-from analysis.tables import interval, markdown
-from analysis.verdicts import LEAST_SEEDS, NOT_RUN, judge
+from analysis import costs, style
+from analysis.claims.judge import Verdict
+from analysis.claims.schema import Interval
+from analysis.statistics import t_interval
 from runs import sums
-from runs.files import DamagedFile, write_text
+from runs.files import DamagedFile
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto; padding: 1rem; }
-h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid #e5e5e5; }
-figure { margin: 1.5rem 0; } svg { max-width: 100%; height: auto; } .tier { color: #666; }
-.reproduced { color: #00664d; } .not-reproduced { color: #a33b00; } .mixed { color: #7a5200; }
-"""
-WARNING = {
-    "smoke": "This tier shows that every step runs. No verdict here says anything about the paper's claims.",
-    "laptop": "Smaller networks; late claims are judged by the paper's schedule on a small part of the images, early "
-    "ones by the paper's first epochs on all. A verdict here is about this tier, not the paper's runs; "
-    "docs/laptop-notes.md asks of each what in it could be the tier's.",
-    "short": "Smaller networks, 10,000 images and 15 epochs: a verdict here is about this tier, not the paper's runs. "
-    "docs/laptop-notes.md asks of each whether it is an artefact.",
-    "paper": "The paper's protocol, unreduced, where it was run.",
+from . import tables
+from .claims import MARKS, ORDER, Bar, Entry, counts, merged, track
+from .runs import COLUMNS, of_experiment, places
+
+HERE = Path(__file__).parent
+TITLES = {
+    "1": "Figure 1: the optimizers compared on images",
+    "2": "Figure 2: a network of 13 layers on MNIST",
+    "3": "Figure 3: how much the Powerball function amplifies",
+    "4": "Figure 4: which depths train",
+    "5": "Figure 5: test accuracy by γ and learning rate",
+    "6": "Figure 6: train loss by γ and learning rate",
+    "7": "Figure 7: warm restarts",
+    "theory": "The theorems",
+    "": "Beyond the figures",
 }
+TIERS = {"paper": "the paper's scale", "laptop": "laptop", "short": "15 epochs", "smoke": "smoke"}
+FIXED = {"before": "fixed before its runs", "after": "fixed after its runs", "no run yet": "fixed, no run yet",
+         "not known": "fixed: not known"}  # fmt: skip
 
 
-def main() -> None:
-    arguments = options(__doc__, "laptop").parse_args()
-    folder = arguments.results / arguments.tier
-    sections = [
-        ("The claims", verdict_table(arguments.results, arguments.tier)),
-        ("The paper's numbers and ours", reference_table(arguments.results, arguments.tier)),
-        ("How far below SGDM", gaps_table(arguments.results, arguments.tier)),
-        ("What was chosen", selection_table(folder)),
-        ("At an equal budget of settings", fairness_table(arguments.results, arguments.tier)),
-        ("Where it comes from", provenance_table(arguments.results, arguments.tier)),
-        ("Not run", not_run_table(arguments.results, arguments.tier)),
-    ]
-    pictures = [path for place in (folder, arguments.results, arguments.results / "theory")
-                for path in sorted(place.glob("*.svg"))]  # fmt: skip
-    written = [write_text(folder / "report.html", page(arguments.tier, sections, pictures)),
-               write_text(folder / "REPORT.md", markdown_page(arguments.tier, sections, pictures, folder))]  # fmt: skip
-    print("report  ", *written)
+@dataclass
+class Picture:
+    name: str
+    tier: str  # empty: of none
+    caption: str
+    svg: Markup
 
 
-Table = tuple[list[str], list[list[str]]]
+@dataclass
+class Row:
+    """A number that the paper states, and ours at each tier."""
+
+    about: list[str]
+    paper: str
+    bars: list[Bar | None]  # by tier
+    mark: float | None  # where the paper's number lies on the track
 
 
-def verdict_table(results: Path, tier: str) -> Table:
-    """All of them, those without a verdict last and with their cost."""
-    found = sorted(claims.everything(results, tier), key=lambda claim: claim.verdict == NOT_RUN)
-    return claims.HEADER, [claim.row() for claim in found]
+@dataclass
+class Section:
+    key: str
+    title: str
+    first: list[Picture] = field(default_factory=list)
+    more: list[Picture] = field(default_factory=list)
+    stated: list[Row] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    further: list[tuple[str, tables.Table]] = field(default_factory=list)
+
+    @property
+    def anchor(self) -> str:
+        return f"figure-{self.key}" if self.key.isdigit() else self.key or "beyond"
+
+    @property
+    def judged(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.run]
+
+    @property
+    def not_run(self) -> dict[str, list[Entry]]:
+        """By the experiments that would judge them."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            if not entry.run:
+                found.setdefault(", ".join(entry.experiments), []).append(entry)
+        return found
 
 
-def reference_table(results: Path, tier: str) -> Table:
-    """Every accuracy that the paper states, beside that of the same setting, or of the chosen one, here."""
-    paper = reference()
-    first = only(pd.concat([epochs_of(results, tier, name) for name in names.PANELS]), stage="report")
-    second, fifth, seventh = (epochs_of(results, tier, name) for name in ("fig2", "fig5", "fig7"))
-    lines = []
-    for entry in paper["figure1"]:
-        where = {"dataset": entry["dataset"], "model": entry["model"], "label": entry["optimizer"]}
-        lines.append(reference_line(entry, entry["model"], entry["optimizer"], only(first, **where)))
-    for entry in paper["figure2"]:
-        for lr in (entry["lr"], 0.01):  # which we take for what the caption's 0.1 should be
-            where = {"optimizer": entry["optimizer"], "initial_lr": lr, "depth": entry["depth"]}
-            name = f"{entry['optimizer']}, lr {lr:g}" + (" (paper: 0.1)" if lr != entry["lr"] else "")
-            where |= {"epoch": entry["epochs"]}
-            about = entry | {"dataset": "mnist"}
-            lines.append(reference_line(about, "13-layer MLP", name, only(second, **where), "train_acc"))
-    for entry in paper["figure5"]["stated"]:
-        for model in ("resnet50", "densenet121"):  # the paper does not say which
-            where = {"optimizer": "powersgd", "model": model, "initial_lr": entry["lr"], "gamma": entry["gamma"]}
-            name = f"{entry['optimizer']}, lr {entry['lr']:g}, γ {entry['gamma']:g}"
-            lines.append(reference_line(entry, f"{model}?", name, only(fifth, **where)))
-    for entry in paper["figure7"]:
-        where = {"optimizer": entry["optimizer"], "schedule": entry["schedule"], "stage": "report"}
-        name = f"{entry['optimizer']}, schedule {entry['schedule']}"
-        lines.append(reference_line(entry | {"dataset": "cifar10"}, "resnet50", name, only(seventh, **where)))
-    return ["data set", "network", "optimizer", "section", "accuracy", "paper", f"here, tier {tier}"], lines
+def page(results: Path, verdicts: dict[str, list[Verdict]]) -> str:
+    """The page of these tiers, from each one's verdicts."""
+    tiers, entries = list(verdicts), merged(verdicts)
+    sections = {key: Section(key, title) for key, title in TITLES.items()}
+    for entry in entries:
+        sections[entry.figure].entries.append(entry)
+    for picture in pictures(results, tiers):
+        section = sections[_figure(picture.name)]
+        (section.first if re.fullmatch(r"figure\d[a-z]?|theory", picture.name) else section.more).append(picture)
+    for key, rows in stated(results, tiers).items():
+        sections[key].stated = rows
+    for tier in tiers:
+        for title, table in (("How far below SGDM", tables.gaps_table(results, tier)),
+                             ("At an equal budget of settings", tables.fairness_table(results, tier)),
+                             ("Settings that were chosen", tables.selection_table(results / tier))):  # fmt: skip
+            if table[1]:
+                sections["1"].further.append((f"{title}, {TIERS.get(tier, tier)}", table))
+    about = [(f"{title}, {TIERS.get(tier, tier)}", make(results, tier)) for tier in tiers for title, make in (
+        ("Where it comes from", tables.provenance_table), ("Not run", tables.not_run_table))]  # fmt: skip
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)  # fmt: skip
+    runs = evidence(results, tiers, entries)
+    return environment.get_template("page.html").render(
+        sections=[section for section in sections.values() if section.entries or section.first],
+        tiers={tier: TIERS.get(tier, tier) for tier in tiers}, counts=counts(entries), marks=MARKS, order=ORDER,
+        fixed=FIXED, warnings=tables.WARNING, about=about, runs=_json(runs), places=_places(runs),
+        price=lambda experiment: prices(results, tiers, experiment), css=_file("page.css"), js=_file("page.js"),
+    )  # fmt: skip
 
 
-def reference_line(entry: dict, network: str, name: str, epochs: pd.DataFrame, column: str = "test_acc") -> list[str]:
-    number = entry["train_acc" if column == "train_acc" else "best_test_acc"]
-    which = f"train, after {entry['epochs']} epochs" if column == "train_acc" else "best test"
-    here = "not run" if epochs.empty else f"{interval(best(epochs, column)[column])}, seeds: {epochs['run'].nunique()}"
-    paper = "in the picture only" if number is None else f"{number:.4f}"
-    return [entry["dataset"], network, name, entry["section"], which, paper, here]
+def _file(name: str) -> Markup:
+    return Markup((HERE / name).read_text())
 
 
-def gaps_table(results: Path, tier: str) -> Table:
-    """SGDM's best test accuracy less each other's in figure 1: by the paper's numbers, and here, unpaired."""
-    words = {(gap["dataset"], gap["between"][1]): f" (in words: {gap['words']})" for gap in reference()["gaps"]}
-    networks = dict.fromkeys((entry["dataset"], entry["model"]) for entry in reference()["figure1"])
-    lines = []
-    for experiment, (dataset, model) in zip(names.PANELS, networks, strict=True):
-        sample = chosen(Archive.load(results, tier, experiment))
-        numbers = best_test_acc(dataset, model)
-        for label in [label for label in numbers if label != "sgdm"]:
-            gap = f"{numbers['sgdm'] - numbers[label]:+.4f}{words.get((dataset, label), '')}"
-            lines.append([dataset, model, names.optimizer(label), gap, gap_here(sample, label)])
-    return ["data set", "network", "optimizer", "paper", f"here, tier {tier} (95 % interval)"], lines
+def pictures(results: Path, tiers: list[str]) -> list[Picture]:
+    """Of every tier, of none (figure 3), and of the theorems; the SVG itself, its ids made unique on the page."""
+    found = []
+    for tier, folder in [*((tier, results / tier) for tier in tiers), ("", results), ("", results / "theory")]:
+        about = style.captions(folder)
+        for path in sorted(folder.glob("*.svg")):
+            words = about.get(path.stem, {"caption": path.stem, "alt": path.stem})
+            svg = inline(path, f"{tier}-{path.stem}", words["alt"])
+            found.append(Picture(path.stem, tier, words["caption"], svg))
+    return found
 
 
-def chosen(archive: Archive) -> Sample:
-    """The best test accuracy of each run of the settings that were chosen, by grid entry."""
-    try:
-        found = reported(archive)
-    except NoVerdict:
-        return Sample({})
-    return Sample(by_setting(found.runs, per_run(found.epochs, "test_acc", "best", 0.0), ["label"]))
-
-
-def gap_here(sample: Sample, label: str) -> str:
-    try:
-        gap = less_best(sample, "sgdm", (label,))
-    except Absent:
-        return "not run"
-    except TooFew as few:
-        return f"{few} of at least {LEAST_SEEDS} seeds"
-    assert sample.estimates is not None  # of so many seeds there is a variance
-    found = judge(gap, sample.estimates, (None, None))
-    return f"{found.spelled()} ({found.variance})"
-
-
-def epochs_of(results: Path, tier: str, experiment: str) -> pd.DataFrame:
-    """The archive's epochs of an experiment; none if it was not run."""
-    return load(results / tier / "archive", experiment)[1]
-
-
-def selection_table(folder: Path) -> Table:
-    lines = []
-    for path in sorted(folder.glob("selection-*.csv")):
-        lines += [
-            [path.stem.removeprefix("selection-"), row["label"], row["setting"], row["reason"]]
-            for row in read_table(path) if row["chosen"] == "yes"
-        ]  # fmt: skip
-    return ["experiment", "optimizer", "setting", "reason"], lines
-
-
-def fairness_table(results: Path, tier: str) -> Table:
-    """Each optimizer of figure 1 at its own number of settings and at the smallest one."""
-    lines = [[name, *line] for name in names.PANELS for line in budget.compared(epochs_of(results, tier, name))]
-    return ["experiment", *budget.HEADER], lines
-
-
-def provenance_table(results: Path, tier: str) -> Table:
-    lines = []
-    for experiment in sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")):
-        try:
-            _, found = collect(results, tier, experiment, redraw=True)
-        except NoRecords:
-            continue
-        commits = Counter(environment["commit"] for environment in found["environments"])
-        machines = {f"{e['device']}, {e['processor']}, {e['threads']} thread(s)" for e in found["environments"]}
-        versions = {f"torch {e['torch']}, Python {e['python']}" for e in found["environments"]}
-        seeds = " ".join(map(str, found["seeds"]))
-        lines.append([experiment, str(found["runs"]), str(len(found["missing"])),
-                      str(found["environment_changed_while_training"]), seeds,
-                      f"{found['training_seconds'] / 3600:.2f}", " ".join(sorted(commits)),
-                      "; ".join(sorted(machines)), "; ".join(sorted(versions))])  # fmt: skip
-    header = ["experiment", "runs", "missing", "environment changed in", "seeds", "hours of training", "commits",
-              "machine", "versions"]  # fmt: skip
-    return header, lines
-
-
-def not_run_table(results: Path, tier: str) -> Table:
-    """From costs.json, which `sweep.py plan=true archive=true tier=...` writes."""
-    found = costs.read(results, tier)
-    if not found:
-        return ["experiment", f"run: python sweep.py plan=true archive=true tier={tier}"], []
-    lines = [
-        [name, str(cost["missing"]), costs.hours(cost["hours"]), costs.hours(cost["gpu_hours"])]
-        for name, cost in found.items() if cost["missing"]
-    ]  # fmt: skip
-    header = ["experiment", "runs missing (shared ones in each)", "on this machine, without refinement",
-              "on a GPU (assumed, not measured)"]  # fmt: skip
-    return header, lines
-
-
-def page(tier: str, sections: list[tuple[str, Table]], pictures: list[Path]) -> str:
-    parts = [f"<h1>PowerSGD, reproduced</h1><p class=tier>tier {tier}: {WARNING.get(tier, '')}</p>"]
-    parts.append(section_html(*sections[0]))
-    parts.append("<h2>The figures</h2>")
-    parts += [figure_html(path) for path in pictures]
-    parts += [section_html(*section) for section in sections[1:]]
-    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>PowerSGD, tier {tier}</title>"
-    body = "\n".join(parts)
-    return f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
-
-
-def section_html(title: str, table: Table) -> str:
-    header, lines = table
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(map(cell_html, line))}</tr>" for line in lines)
-    table_html = f"<div class=wide><table><tr>{head}</tr>{body}</table></div>" if lines else "<p>Nothing.</p>"
-    return f"<h2>{html.escape(title)}</h2>{table_html}"
-
-
-def cell_html(text: str) -> str:
-    kind = text.replace(" ", "-")
-    marked = f" class={kind}" if kind in ("reproduced", "not-reproduced", "mixed") else ""
-    return f"<td{marked}>{html.escape(text)}</td>"
-
-
-def figure_html(path: Path) -> str:
-    """The SVG itself. Its ids get the file's name: two pictures on a page may not share one. Raises DamagedFile."""
+def inline(path: Path, prefix: str, alt: str) -> Markup:
+    """An SVG for the page: its ids get the prefix, for two pictures may not share one. Raises DamagedFile."""
     _, start, svg = sums.read(path).decode(errors="replace").partition("<svg")
     if not svg.endswith("</svg>\n"):
         raise DamagedFile(f"{path} is damaged (it is no whole SVG); draw it again")
     svg = start + svg
-    name = path.stem
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
-    caption = style.captions(path.parent).get(name, "")
-    return f"<figure id='{name}'>{svg}<figcaption>{html.escape(f'{name}. {caption}')}</figcaption></figure>"
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda one: f' id="{prefix}-{one[1]}"' if one[1] in used else "", svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    svg = re.sub(r' d="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]).replace("\n", ""), svg)
+    return Markup(svg.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(alt), 1))
 
 
-def markdown_page(tier: str, sections: list[tuple[str, Table]], pictures: list[Path], folder: Path) -> str:
-    parts = [f"# PowerSGD, reproduced: tier {tier}\n\n{WARNING.get(tier, '')}\n"]
-    for title, (header, lines) in sections:
-        parts.append(f"## {title}\n")
-        parts.append(markdown(header, lines) if lines else "Nothing.\n")
-    parts.append("## The figures\n")
-    parts += [f"![{path.stem}]({_relative(path, folder)})\n" for path in pictures]
-    return "\n".join(parts)
+def _figure(name: str) -> str:
+    """The section of a picture."""
+    number = re.match(r"(?:figure|fairness-fig)(\d)", name)
+    return number[1] if number else "theory" if name in ("theory", "steps") else ""
 
 
-def _relative(path: Path, folder: Path) -> str:
-    return path.name if path.parent == folder else f"../{path.relative_to(folder.parent)}"
+def stated(results: Path, tiers: list[str]) -> dict[str, list[Row]]:
+    """By figure: the paper's numbers and ours, on one axis a figure."""
+    found: dict[str, list[Row]] = {}
+    columns = [tables.stated(results, tier) for tier in tiers]
+    for figure in dict.fromkeys(one.figure for one in columns[0]):
+        rows = [row for row in zip(*columns, strict=True) if row[0].figure == figure]
+        given = [Interval("paper", "", row[0].paper, row[0].paper, row[0].paper, (None, None), ".4f")
+                 for row in rows if row[0].paper is not None]  # fmt: skip
+        ours = [Interval("", "", *t_interval(one.here), (None, None), ".4f") for row in rows for one in row if one.here]
+        bars = iter(track([*given, *ours])[0])
+        marks = [next(bars).dot if row[0].paper is not None else None for row in rows]
+        found[figure] = [
+            Row([row[0].dataset, row[0].network, row[0].optimizer, f"{row[0].accuracy}; {row[0].section}"],
+                tables.paper_value(row[0]), [next(bars) if one.here else None for one in row], mark)
+            for row, mark in zip(rows, marks, strict=True)
+        ]  # fmt: skip
+    return found
+
+
+def evidence(results: Path, tiers: list[str], entries: list[Entry]) -> dict[str, dict]:
+    """The runs of each archive that a claim rests on, by "tier/experiment"."""
+    wanted = dict.fromkeys((cell.tier, cell.experiment) for entry in entries for cell in entry.cells if cell.runs)
+    found = {f"{tier}/{experiment}": of_experiment(results, tier, str(experiment)) for tier, experiment in wanted}
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def _places(runs: dict[str, dict]):
+    ids = {name: [row[0] for row in one["runs"]] for name, one in runs.items()}
+    return lambda cell: places(cell.runs, ids[f"{cell.tier}/{cell.experiment}"])
+
+
+def _json(runs: dict[str, dict]) -> Markup:
+    """For a script element, which </script> would end."""
+    text = json.dumps({"columns": COLUMNS, "of": runs}, separators=(",", ":"), ensure_ascii=False)
+    return Markup(text.replace("</", "<\\/"))
+
+
+def prices(results: Path, tiers: list[str], experiment: str) -> str:
+    """What the missing runs of an experiment would take, at each tier that has it."""
+    parts = []
+    for tier in tiers:
+        cost = costs.read(results, tier).get(experiment)
+        if cost and cost["missing"]:
+            hours = f"{costs.hours(cost['hours'])} of this machine, {costs.hours(cost['gpu_hours'])} of a GPU"
+            parts.append(f"{TIERS.get(tier, tier)}: {cost['missing']} runs, {hours}")
+    return "; ".join(parts)

@@ -119,6 +119,7 @@ COLUMNS = {name: Column(kind, meaning) for kind, name, meaning in (
     (float, "cosine", "of the mean of sigma(g) over batches and sigma of the true gradient"),
     (float, "length", "2-norm of the first over the second's"),
     (float, "lipschitz_end", "L as estimated after the last step"),
+    (str, "key", "of the claim, which stays"),
     (str, "claim", "in words"),
     (str, "section", "of the paper"),
     (str, "verdict", "of analysis/verdicts.py"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis import costs, records, style
-from report.page import figure_html
+from report.page import inline
 from runs import archive, sums, table
 from runs.files import DamagedFile, read_json, write_atomically, write_json
 from runs.interrupt import Interrupted
@@ -145,14 +145,14 @@ def test_a_damaged_picture_does_not_enter_the_report(tmp_path):
     style.save(figure, tmp_path / "figure", "caption")
     path = tmp_path / "figure.svg"
     whole = path.read_bytes()
-    assert "caption" in figure_html(path)
+    assert "caption" in inline(path, "x", "caption")
     for content in [*flips(whole), *DAMAGE]:
         path.write_bytes(content)
-        assert str(path) in refused(lambda: figure_html(path))
+        assert str(path) in refused(lambda: inline(path, "x", "caption"))
     (tmp_path / sums.NAME).unlink()
     for content in [*DAMAGE, whole[: len(whole) // 2]]:
         path.write_bytes(content)
-        assert str(path) in refused(lambda: figure_html(path))
+        assert str(path) in refused(lambda: inline(path, "x", "caption"))
 
 
 # JSON: a digest within

@@ -3,17 +3,23 @@
 import math
 import re
 import shutil
-import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from markupsafe import escape
 
 from analysis.claims import judge as claims
-from analysis.claims.schema import Archive
+from analysis.claims.schema import Archive, Interval
+from analysis.style import captions
 from analysis.tables import markdown
-from report import page as report
+from report import claims as shown
+from report import page, tables
+from report.__main__ import main
+from report.readme import PAPER, REDUCED, refreshed
+from report.runs import places
 from runs.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,42 +54,89 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
-@pytest.fixture
-def written(results, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["report", "--tier", "paper", "--results", str(results)])
-    report.main()
-    return results / "paper" / "report.html", results / "paper" / "REPORT.md"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The folder of results after `python -m report`."""
+    folder = tmp_path_factory.mktemp("report") / "results"
+    shutil.copytree(ROOT / "results", folder, ignore=shutil.ignore_patterns("runs", ".*", "*.png"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["report", "--results", str(folder)])
+        main()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    return {tier: claims.everything(ROOT / "results", tier) for tier in ("paper", "short")}
 
 
 def test_the_page_needs_nothing_else_and_no_id_stands_twice(written):
-    page = written[0].read_text()
+    text = (written / "report.html").read_text()
+    assert len(text.encode()) < 3_000_000
     reader = Reader()
-    reader.feed(page)
-    assert reader.open == [] and reader.external == []
-    assert len(reader.ids) == len(set(reader.ids)) > 10
-    for target in re.findall(r'xlink:href="#([^"]+)"|url\(#([^)]+)\)', page):
-        assert (target[0] or target[1]) in reader.ids
+    reader.feed(text)
+    assert reader.open == [] and [link for link in reader.external if not link.startswith("data:")] == []
+    assert len(reader.ids) == len(set(reader.ids)) > 100
+    for target in re.findall(r'(?:xlink:href="#|url\(#|href="#)([^")]+)', text):
+        assert target in reader.ids
 
 
-def test_every_figure_and_every_claim_is_there(written, results):
-    page, text = (path.read_text() for path in written)
-    names = [
-        path.stem for path in [*results.glob("paper/*.svg"), *results.glob("*.svg"), *results.glob("theory/*.svg")]
-    ]
-    assert "figure2" in names and "figure3" in names and len(names) >= 4
-    for name in names:
-        assert f"<figure id='{name}'>" in page and f"![{name}]" in text
-        assert f"<figcaption>{name}. </figcaption>" not in page  # each says what it shows
-        (link,) = re.findall(rf"!\[{name}\]\((.*?)\)", text)
-        assert (written[1].parent / link).exists()
-    for claim in ("theorem A.1", "PowerSGDR", "no extra memory", "tier paper", "before (", "after ("):
-        assert claim in page and claim in text
+def test_every_figure_and_every_claim_is_there_with_an_id_that_stays(written, verdicts):
+    text = (written / "report.html").read_text()
+    for tier in verdicts:
+        report = (written / tier / "REPORT.md").read_text()
+        for path in [*written.glob(f"{tier}/*.svg"), *written.glob("*.svg"), *written.glob("theory/*.svg")]:
+            name = f"{tier if path.parent.name == tier else 'any'}-{path.stem}"
+            assert f'<figure id="{name}">' in text
+            alt = captions(path.parent)[path.stem]["alt"]
+            assert len(alt) > 40 and str(escape(alt)) in text and f"![{alt}]" in report
+        for found in verdicts[tier]:
+            assert text.count(f'<article class=claim id="{found.key}"') == 1, found.key
+            assert markdown([], [found.row()]).splitlines()[-1] in report
+    assert list(claims.read()) and set(claims.read()) <= {found.key for found in verdicts["paper"]}
+
+
+def test_a_claim_has_its_verdicts_at_both_tiers_side_by_side(verdicts):
+    entries = shown.merged(verdicts)
+    (one,) = [entry for entry in entries if entry.key == "fig5-small-lr"]
+    assert one.tiers == ["paper", "short"] and one.experiments == ["fig5"] and one.figure == "5"
+    (cell,) = [cell for cell in one.cells if cell.runs]
+    assert (cell.tier, cell.fixed, cell.commit) == ("short", "before", "83cc9134c806") and len(cell.bars) == 1
+    assert one.test.startswith("A sum of cells") and ("between", "above 0.05") in one.arguments
+    theorems = [entry for entry in entries if entry.key == "theorem-A.1"]
+    assert [len(entry.cells) for entry in theorems] == [1] and theorems[0].figure == "theory"
+    assert sum(shown.counts(entries).values()) >= len(entries)
+
+
+def test_an_interval_lies_on_its_track_where_its_numbers_say():
+    first = Interval("a", "reproduced", 2.0, 1.0, 3.0, (0.0, None), ".1f")
+    second = Interval("b", "not reproduced", 4.0, 4.0, 4.0, (None, 5.0), ".1f")
+    bars, bounds = shown.track([first, second])
+    at = {value: round(100 * (value + 0.3) / 5.6, 2) for value in range(6)}  # from 0 to 5, and 6 % room at each end
+    assert (bars[0].left, bars[0].dot, bars[1].width) == (at[1], at[2], 0)
+    assert bars[0].width == pytest.approx(at[3] - at[1]) and bars[0].text == "2.0 [1.0, 3.0]"
+    assert bars[0].holds == (at[0], pytest.approx(100 - at[0])) and bars[1].holds == (0, at[5])
+    assert bounds == [(at[0], "0.0"), (at[5], "5.0")]
+    alone = Interval("", "", 1.0, 1.0, 1.0, (None, None), "g")
+    assert shown.track([alone])[0][0].dot == 50 and shown.track([]) == ([], [])
+
+
+def test_runs_are_named_by_their_places():
+    assert places(("c", "a", "b", "e"), ["a", "b", "c", "d", "e"]) == "0-2 4" and places((), ["a"]) == ""
+
+
+def test_no_text_of_a_claim_or_a_run_ends_the_script_or_opens_a_tag(results, verdicts):
+    nasty = "</script><b>x"
+    found = [replace(one, claim=nasty, objection=nasty) for one in verdicts["paper"][:2]]
+    text = page.page(results, {"paper": found})
+    assert nasty not in text and "&lt;/script&gt;&lt;b&gt;x" in text
+    assert page._json({"of": {"shared": {"x": nasty}}}).count("</") == 0
 
 
 def test_what_is_missing_is_named_with_its_cost(results, monkeypatch):
     costs = {"experiments": {"fig1ij": {"missing": 100, "hours": 1.5e6, "gpu_hours": 5307.1}}}
     write_json(results / "paper" / "costs.json", costs)
-    header, lines = report.not_run_table(results, "paper")
+    header, lines = tables.not_run_table(results, "paper")
     assert lines == [["fig1ij", "100", "1,500,000 hours", "5,307 hours"]] and "assumed" in header[-1]
     texts = {tier: {claim.evidence for claim in claims.everything(results, tier) if claim.experiment == "fig1ij"}
              for tier in ("paper", "laptop")}  # fmt: skip
@@ -92,15 +145,15 @@ def test_what_is_missing_is_named_with_its_cost(results, monkeypatch):
     (figure2,) = {claim.evidence for claim in claims.everything(results, "laptop") if claim.experiment == "fig2"}
     assert figure2 == "no run; fig2 was run at the paper's scale, see tier paper"
     (results / "paper" / "costs.json").unlink()
-    assert "plan=true archive=true tier=paper" in report.not_run_table(results, "paper")[0][1]
+    assert "plan=true archive=true tier=paper" in tables.not_run_table(results, "paper")[0][1]
 
 
 def test_the_papers_numbers_stand_beside_not_run_and_never_as_ours(results):
     shutil.rmtree(results / "paper" / "archive")
-    _, lines = report.reference_table(results, "paper")
+    _, lines = tables.reference_table(results, "paper")
     assert len(lines) == 5 * 6 + 2 * 2 + 2 * 2 + 2 and {line[-1] for line in lines} == {"not run"}
     assert {"0.9475", "0.7627", "in the picture only"} <= {line[-2] for line in lines}
-    _, gaps = report.gaps_table(results, "paper")
+    _, gaps = tables.gaps_table(results, "paper")
     assert ["cifar10", "resnet50", "Adam", "+0.0137", "not run"] in gaps and {line[-1] for line in gaps} == {"not run"}
 
 
@@ -114,53 +167,23 @@ def test_a_gap_is_of_the_best_epochs_and_unpaired(results, monkeypatch):
     empty = Archive("laptop", "fig1cd", runs[:0], epochs[:0])
     monkeypatch.setattr(Archive, "load", classmethod(lambda cls, results, tier, experiment: (
         Archive(tier, experiment, runs, epochs) if experiment == "fig1ab" else empty)))  # fmt: skip
-    lines = report.gaps_table(results, "laptop")[1]
+    lines = tables.gaps_table(results, "laptop")[1]
     assert lines[0][:4] == ["cifar10", "resnet50", "PowerSGD", "+0.0058"] and lines[1][4] == "not run"
     half = 2.5706 * math.sqrt((0.01 * 2 + 0.02 / 3 * 3) / 5 * (1 / 3 + 1 / 4))  # 0.01 and 0.00667, 2 and 3 df
     assert lines[0][4].startswith(f"+0.1000 [{0.1 - half:+.4f}, {0.1 + half:+.4f}] over 3 to 4 seeds (sd ")
 
 
-def test_the_headline_table_of_the_readme_says_what_the_records_say():
-    text = (ROOT / "README.md").read_text().split("## What holds so far")[1].split("\n## ")[0]
-    for tier, part in zip(("paper", "short"), text.split("at the short tier"), strict=True):
-        found = {}
-        for verdict in claims.everything(ROOT / "results", tier):
-            found.setdefault(verdict.claim, []).append(verdict)
-        lines = re.findall(r"^\| (.*) \| (.*) \| (.*) \|$", part, re.MULTILINE)[2:]
-        assert len(lines) >= 6
-        for claim, verdict, evidence in lines:
-            judged = found[claim.replace("\\|", "|")]
-            assert {verdict} <= {one.verdict for one in judged} <= {verdict, "not run"}, claim
-            assert any(evidence in one.evidence for one in judged if one.verdict == verdict), claim
+def test_the_readme_is_a_screen_long_and_says_what_the_records_say(verdicts):
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert text == refreshed(text, ROOT / "results", verdicts), "run `make report`"
+    told = {one.key: one.claim.replace("|", "\\|") for found in verdicts.values() for one in found}
+    for key in (*PAPER, *REDUCED):
+        assert told[key] in text, key
+    for path in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / path).exists(), path
 
 
-def test_the_reports_in_git_say_what_the_records_say():
-    reports = [path for path in (ROOT / "results").glob("*/REPORT.md") if path.parent.name != "smoke"]
-    assert reports
-    for path in reports:
-        for table in (report.verdict_table, report.reference_table, report.gaps_table):
-            assert markdown(*table(ROOT / "results", path.parent.name)) in path.read_text(), path
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium (Debian: apt install chromium)")
-def test_a_browser_shows_it_without_errors_and_without_sideways_scrolling(written, tmp_path):
-    """At the width of a telephone: wide tables scroll in their own box, the page does not."""
-    page = written[0].read_text()
-    script = ("<script>onerror = e => { document.title = 'error ' + e };"
-              "onload = () => { document.title = [document.documentElement.scrollWidth, innerWidth,"
-              " document.querySelectorAll('figure svg').length].join(' ') }</script>")  # fmt: skip
-    tried = tmp_path / "tried.html"
-    tried.write_text(page.replace("</head>", f"{script}</head>"))
-    frame = tmp_path / "frame.html"  # a window is never narrower than some 500 pixels, a frame may be
-    frame.write_text(f"<iframe src='{tried.name}' style='width:390px;height:800px;border:0'></iframe>"
-                     "<script>onload = () => setTimeout(() => { document.title = "
-                     "frames[0].document.title }, 500)</script>")  # fmt: skip
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
-               "--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom", frame.as_uri()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    (title,) = re.findall("<title>(.*?)</title>", done.stdout)
-    width, window, figures = map(int, title.split())
-    assert window == 390 and width <= window, "the page scrolls sideways"
-    assert figures == page.count("<figure ") >= 4
-    assert "CONSOLE" not in done.stderr, done.stderr
+def test_the_reports_in_git_say_what_the_records_say(written, verdicts):
+    for name in ("report.html", *(f"{tier}/REPORT.md" for tier in verdicts)):
+        assert (ROOT / "results" / name).read_text() == (written / name).read_text(), f"{name}: run `make report`"

@@ -73,7 +73,7 @@ def test_redraw_alone_draws_all_that_is_in_the_archives(monkeypatch, capsys, tmp
         for suffix in (".svg", ".png"):
             here = path.with_suffix(suffix)
             assert (tmp_path / here).read_bytes() == (RESULTS / here).read_bytes(), here
-    assert style.captions(tmp_path / "paper") == {"figure2": all_figures()["fig2"].caption}
+    assert style.captions(tmp_path / "paper")["figure2"]["caption"] == all_figures()["fig2"].caption
 
 
 def test_figure_2_is_drawn_end_to_end_and_redraws_to_the_same_bytes(monkeypatch, capsys, tmp_path, real_mnist):

@@ -43,25 +43,25 @@ def judge(tables: dict[str, list[dict]], settings: dict) -> list[dict]:
 
 def _theorem(name: str, rows: list[dict]) -> dict:
     if not rows:
-        return _row(CLAIMS[name], f"theorem {name}", NOT_RUN, "")
+        return _row(f"theorem {name}", CLAIMS[name], f"theorem {name}", NOT_RUN, "")
     held = sum(row["holds"] for row in rows)
     closest = max(rows, key=lambda row: row["worst"])
     evidence = (
         f"{held} of {len(rows)} cells hold; closest: {closest['worst']:.3f} of the bound ({closest['problem']}, "
         f"n {closest['n']}, T {closest['T']}, gamma {closest['gamma']:g}, beta {closest['beta']:g})"
     )
-    return _row(CLAIMS[name], f"theorem {name}", _word(held == len(rows)), evidence)
+    return _row(f"theorem {name}", CLAIMS[name], f"theorem {name}", _word(held == len(rows)), evidence)
 
 
 def _all(remarks: list[dict], remark: str, claim: str, section: str, objection: str = "") -> dict:
     """Reproduced if every row of the remark holds; the row that is farthest over (or nearest to) its limit speaks."""
     rows = select(remarks, remark=remark)
     if not rows:
-        return _row(claim, section, NOT_RUN, "")
+        return _row(f"remark {remark}", claim, section, NOT_RUN, "")
     held = sum(row["holds"] for row in rows)
     telling = max(rows, key=lambda row: (not row["holds"], row["measured"] - row["limit"]))
     evidence = f"{held} of {len(rows)} cases hold; {_case(telling)}"
-    return _row(claim, section, _word(held == len(rows)), evidence, objection)
+    return _row(f"remark {remark}", claim, section, _word(held == len(rows)), evidence, objection)
 
 
 def _batch(remarks: list[dict]) -> dict:
@@ -69,7 +69,7 @@ def _batch(remarks: list[dict]) -> dict:
     claim = "A large mini-batch is needed for the bounds to hold."
     rows = [row for row in select(remarks, remark="3.4 batch") if "B_t = 1:" in row["case"]]
     if not rows:
-        return _row(claim, "remark 3.4", NOT_RUN, "")
+        return _row("remark 3.4 batch", claim, "remark 3.4", NOT_RUN, "")
     rows = [row for row in rows if row["T"] == max(row["T"] for row in rows)]
     missed = [row for row in rows if not row["holds"]]
     least = min(rows, key=lambda row: row["measured"] / row["limit"])
@@ -77,7 +77,7 @@ def _batch(remarks: list[dict]) -> dict:
         f"B_t = 1, T = {least['T']}: the bound for B_t = T is missed in {len(missed)} of {len(rows)} cases, by the "
         f"factor {least['measured'] / least['limit']:.3g} or more"
     )
-    return _row(claim, "remark 3.4", _word(len(missed) == len(rows)), evidence)
+    return _row("remark 3.4 batch", claim, "remark 3.4", _word(len(missed) == len(rows)), evidence)
 
 
 def _direction(rows: list[dict], *, gamma: float, cosine: float, level: float) -> dict:
@@ -90,7 +90,7 @@ def _direction(rows: list[dict], *, gamma: float, cosine: float, level: float) -
     objection = "The limit is ours, and so is the choice of one network; a mean that turns need not converge worse."
     rows = select(rows, gamma=gamma, batch=128)
     if not rows:
-        return _row(claim, section, NOT_RUN, "", objection)
+        return _row("remark 3.4 batch 128", claim, section, NOT_RUN, "", objection)
     points = {
         epoch: t_interval([row["cosine"] for row in select(rows, epoch=epoch)], level)
         for epoch in sorted({row["epoch"] for row in rows})
@@ -99,7 +99,7 @@ def _direction(rows: list[dict], *, gamma: float, cosine: float, level: float) -
     verdict = REPRODUCED if low >= cosine else NOT_REPRODUCED if high < cosine else INCONCLUSIVE
     seeds = len({row["seed"] for row in rows})
     evidence = f"lowest after epoch {epoch}: {mean:.3f} [{low:.3f}, {high:.3f}] over {seeds} seeds"
-    return _row(claim, section, verdict, evidence, objection)
+    return _row("remark 3.4 batch 128", claim, section, verdict, evidence, objection)
 
 
 def _case(row: dict) -> str:
@@ -112,6 +112,7 @@ def _word(holds: bool) -> str:
     return REPRODUCED if holds else NOT_REPRODUCED
 
 
-def _row(claim: str, section: str, verdict: str, evidence: str, objection: str = "") -> dict:
-    """objection: the strongest one, where there is one to make."""
-    return {"claim": claim, "section": section, "verdict": verdict, "evidence": evidence, "objection": objection}
+def _row(name: str, claim: str, section: str, verdict: str, evidence: str, objection: str = "") -> dict:
+    """name: of the theorem or remark in the tables; objection: the strongest one, where there is one to make."""
+    return {"key": name.replace(" ", "-"), "claim": claim, "section": section, "verdict": verdict,
+            "evidence": evidence, "objection": objection}  # fmt: skip

@@ -7,7 +7,7 @@ docs/verdicts.md says how a verdict comes about.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Union
@@ -23,7 +23,7 @@ from runs.files import write_text
 
 from . import counts, entries, facts, grids, regimes
 from .fixed import Ancestry
-from .schema import Archive, Claim, ClaimError, Finding, NoVerdict
+from .schema import Archive, Claim, ClaimError, Finding, Interval, NoVerdict
 
 HEADER = ["claim", "the paper", "verdict", "fixed", "evidence", "strongest objection"]
 NOTE = (
@@ -36,7 +36,7 @@ KINDS = (*entries.KINDS, *grids.KINDS, *counts.KINDS, *facts.KINDS)
 
 @dataclass
 class Verdict:
-    key: str  # of claims.yaml; of a theorem: its section
+    key: str  # of claims.yaml, or of theory/verdicts.py
     claim: str
     place: str  # where the paper says it, with the experiment and the network that judge it
     verdict: str  # of analysis/verdicts.py
@@ -45,6 +45,9 @@ class Verdict:
     says: str = ""  # the paper's words
     objection: str = ""
     experiment: str | None = None  # whose runs it needs
+    network: str | None = None  # where an experiment has several
+    intervals: tuple[Interval, ...] = ()
+    runs: tuple[str, ...] = ()  # those that have ended and judge it
 
     def row(self) -> list[str]:
         """Under HEADER."""
@@ -81,7 +84,7 @@ def judge(results: Path, tier: str, experiment: str, ancestry: Ancestry | None =
             for network in claim.networks or [None]:
                 part = archive if network is None else archive.only(archive.runs["model"] == network)
                 place = "; ".join(filter(None, [*about, network]))
-                verdicts.append(_verdict(key, claim, place, part, ancestry))
+                verdicts.append(replace(_verdict(key, claim, place, part, ancestry), network=network))
     for verdict in verdicts:
         cost = price(verdict.experiment) if verdict.verdict == NOT_RUN else ""
         verdict.evidence += f"; {cost}" * bool(cost)
@@ -95,7 +98,8 @@ def _verdict(key: str, claim: Claim, place: str, archive: Archive, ancestry: Anc
         found = claim.judge(archive)
     except NoVerdict as error:
         found = Finding(NOT_RUN, str(error))
-    about.verdict, about.evidence = found.verdict, found.evidence
+    about.verdict, about.evidence, about.intervals = found.verdict, found.evidence, found.intervals
+    about.runs = tuple(dict.fromkeys(judged.ended()["run"]))
     reason = regimes.unmet(claim, judged)
     if found.verdict != NOT_RUN and reason:
         about.verdict, about.evidence = NOT_TESTABLE_HERE, f"{reason}. Measured: {found.numbers or found.evidence}"
@@ -115,13 +119,15 @@ def everything(results: Path, tier: str, ancestry: Ancestry | None = None) -> li
         found += judge(results, tier, experiment, ancestry)
     for key, claim in claims.items():
         if not claim.experiment:
-            verdict, evidence, _ = claim.judge(None)
-            found.append(Verdict(key, claim.claim, claim.section, verdict, evidence, "", claim.says, claim.objection))
+            says = claim.judge(None)
+            found.append(
+                Verdict(key, claim.claim, claim.section, says.verdict, says.evidence, "", claim.says, claim.objection)
+            )
     try:
         theory = read_table(results / "theory" / "verdicts.csv")
     except NoRecords:
         theory = []
-    return found + [Verdict(row["section"], row["claim"], row["section"], row["verdict"], row["evidence"],
+    return found + [Verdict(row["key"], row["claim"], row["section"], row["verdict"], row["evidence"] or "",
                             objection=row.get("objection") or "") for row in theory]  # fmt: skip
 
 

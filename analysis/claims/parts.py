@@ -11,7 +11,7 @@ from analysis import costs
 from analysis.statistics import Estimates, Quantity
 from analysis.verdicts import INCONCLUSIVE, LEAST_SEEDS, MOST_SEEDS, NOT_RUN, Bounds, combined, judge, more_seeds
 
-from .schema import Archive, Finding, NoVerdict
+from .schema import Archive, Finding, Interval, NoVerdict
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def sentence(parts: Sequence[Part], judged: Archive) -> Finding:
         numbers.append(f"{name}{about.numbers}{own}")
         texts.append(name + f"{about.verdict}, " * (len(parts) > 1) + about.numbers + about.more + own)
     verdict = combined([part.verdict for part in found])
-    return Finding(verdict, "; ".join(texts) + ending, "; ".join(numbers) + ending)
+    intervals = tuple(about.interval for about in found if about.interval)
+    return Finding(verdict, "; ".join(texts) + ending, "; ".join(numbers) + ending, intervals)
 
 
 class _Found(NamedTuple):
@@ -112,6 +113,7 @@ class _Found(NamedTuple):
     numbers: str
     more: str = ""  # what would decide it
     variance: str = ""
+    interval: Interval | None = None
 
 
 def _part(part: Part, judged: Archive) -> _Found:
@@ -130,7 +132,8 @@ def _part(part: Part, judged: Archive) -> _Found:
         else:
             cost = costs.of_runs(len(quantity.settings()) * more, judged.ended())
             text = f"; {more} more seed{'s' * (more > 1)} would decide it with 80 % power: {cost}"
-    return _Found(found.verdict, found.spelled(part.form) + part.note, text, found.variance)
+    interval = Interval(part.name, found.verdict, found.value, found.low, found.high, part.between, part.form)
+    return _Found(found.verdict, found.spelled(part.form) + part.note, text, found.variance, interval)
 
 
 def seeds_missing(judged: Archive) -> str:

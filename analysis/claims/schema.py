@@ -47,10 +47,23 @@ class NoVerdict(Exception):
     """There is nothing to judge; the message says what is missing."""
 
 
+class Interval(NamedTuple):
+    """One comparison in numbers, to be drawn."""
+
+    name: str
+    verdict: str
+    value: float
+    low: float
+    high: float
+    between: tuple[float | None, float | None]  # where it must lie; None: no bound
+    form: str  # of the numbers
+
+
 class Finding(NamedTuple):
     verdict: str
     evidence: str
     numbers: str = ""  # the evidence without verdicts, where it has some
+    intervals: tuple[Interval, ...] = ()  # what the numbers say, where it is more than a count
 
 
 def _experiment(name: str) -> str:

@@ -1,0 +1,155 @@
+"""The claims as the page shows them: one entry a claim, with its verdicts at each tier side by side."""
+
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from analysis import names
+from analysis.claims import judge
+from analysis.claims.schema import Claim, Interval
+from analysis.verdicts import INCONCLUSIVE, MIXED, NOT_REPRODUCED, NOT_RUN, NOT_TESTABLE, NOT_TESTABLE_HERE, REPRODUCED
+
+ORDER = (REPRODUCED, NOT_REPRODUCED, MIXED, INCONCLUSIVE, NOT_TESTABLE_HERE, NOT_TESTABLE, NOT_RUN)
+MARKS = dict(zip(ORDER, "✓✗±?––○", strict=True))
+WORDS = set(Claim.model_fields)  # what every claim has; the others are the test's arguments
+LONG = 120  # characters of evidence that stand there unfolded
+
+
+@dataclass
+class Bar:
+    """An interval on its track; lengths in percent of it."""
+
+    name: str
+    verdict: str
+    text: str
+    left: float
+    width: float
+    dot: float
+    holds: tuple[float, float]  # where it must lie: left, width
+
+
+@dataclass
+class Cell:
+    """A verdict: of a claim, at a tier, of an experiment and a network."""
+
+    tier: str  # empty: it needs no run
+    where: str
+    verdict: str
+    lead: str
+    evidence: str
+    fixed: str  # before or after the runs, not known, or empty
+    commit: str
+    bars: list[Bar]
+    bounds: list[tuple[float, str]]  # where the bounds lie on the track
+    experiment: str | None
+    runs: tuple[str, ...]
+
+
+@dataclass
+class Entry:
+    key: str
+    claim: str
+    says: str
+    section: str
+    objection: str
+    figure: str
+    test: str
+    arguments: list[tuple[str, str]]
+    cells: list[Cell] = field(default_factory=list)
+
+    @property
+    def run(self) -> bool:
+        return any(cell.verdict != NOT_RUN for cell in self.cells)
+
+    @property
+    def tiers(self) -> list[str]:
+        return list(dict.fromkeys(cell.tier for cell in self.cells))
+
+    def missing(self, tier: str) -> list[Cell]:
+        return [cell for cell in self.cells if cell.tier == tier and cell.verdict == NOT_RUN]
+
+    @property
+    def experiments(self) -> list[str]:
+        return list(dict.fromkeys(cell.experiment for cell in self.cells if cell.experiment))
+
+
+def merged(verdicts: dict[str, list[judge.Verdict]]) -> list[Entry]:
+    """The claims of all tiers. verdicts: by tier; what needs no run of a tier is shown once."""
+    entries: dict[str, Entry] = {}
+    for tier, found in verdicts.items():
+        for verdict in found:
+            entry = entries.setdefault(verdict.key, _entry(verdict))
+            if verdict.experiment or not entry.cells:
+                entry.cells.append(_cell(tier if verdict.experiment else "", verdict))
+    return list(entries.values())
+
+
+def _entry(verdict: judge.Verdict) -> Entry:
+    claim = judge.read().get(verdict.key)
+    number = re.match(r"fig(\d)", verdict.key)
+    figure = number[1] if number else "theory" if verdict.key.startswith(("theorem-", "remark-")) else ""
+    test = inspect.cleandoc(type(claim).__doc__ or "").split("\n\n")[0] if claim else ""
+    arguments = [(name, _spelled(getattr(claim, name), name)) for name in type(claim).model_fields
+                 if name not in WORDS and name in claim.model_fields_set] if claim else []  # fmt: skip
+    section = claim.section if claim else verdict.place
+    return Entry(verdict.key, verdict.claim, verdict.says, section, verdict.objection, figure, test, arguments)
+
+
+def _spelled(value, name: str = "") -> str:
+    if name == "between":
+        least, most = value
+        ends = (("above", least), ("below", most))
+        return " and ".join(f"{word} {end:g}" for word, end in ends if end is not None)
+    if hasattr(value, "model_dump"):
+        return ", ".join(f"{key} {part}" for key, part in value.model_dump(exclude_unset=True).items())
+    if isinstance(value, tuple):
+        return ", ".join(_spelled(part) for part in value)
+    return "none" if value is None else str(value)
+
+
+def _cell(tier: str, verdict: judge.Verdict) -> Cell:
+    fixed, _, commit = verdict.fixed.removesuffix(")").partition(" (")
+    network = names.NETWORKS.get(verdict.network, verdict.network) if verdict.network else ""
+    bars, bounds = track(verdict.intervals)
+    where = ", ".join(filter(None, [verdict.experiment, network]))
+    return Cell(tier, where, verdict.verdict, lead(verdict), verdict.evidence, fixed, commit, bars, bounds,
+                verdict.experiment, verdict.runs)  # fmt: skip
+
+
+def lead(verdict: judge.Verdict) -> str:
+    """The first words of the evidence; all of it where it is short, nothing where bars say it."""
+    if verdict.verdict == NOT_TESTABLE_HERE:
+        return verdict.evidence.partition(". Measured")[0]
+    if verdict.intervals:
+        return ""
+    text = verdict.evidence
+    return text if len(text) <= LONG else re.split(r"; |: (?=lr|\w+ lr)", text)[0]
+
+
+def track(intervals: Sequence[Interval]) -> tuple[list[Bar], list[tuple[float, str]]]:
+    """Bars on one axis that holds all of them and their bounds, and the bounds with their numbers."""
+    if not intervals:
+        return [], []
+    form = intervals[0].form
+    bounds = sorted({bound for one in intervals for bound in one.between if bound is not None})
+    ends = [*bounds, *(end for one in intervals for end in (one.low, one.high, one.value))]
+    room = 0.06 * (max(ends) - min(ends)) or 1.0
+    low, high = min(ends) - room, max(ends) + room
+
+    def at(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 2)
+
+    bars = []
+    for one in intervals:
+        least, most = (at(end if end is not None else edge) for end, edge in zip(one.between, (low, high), strict=True))
+        text = f"{one.value:{form}} [{one.low:{form}}, {one.high:{form}}]"
+        bars.append(Bar(one.name, one.verdict, text, at(one.low), round(at(one.high) - at(one.low), 2), at(one.value),
+                        (least, round(most - least, 2))))  # fmt: skip
+    return bars, [(at(bound), f"{bound:{form}}") for bound in bounds]
+
+
+def counts(entries: Sequence[Entry], tier: str | None = None) -> dict[str, int]:
+    """How many claims have a verdict of each kind, at a tier or at some."""
+    return {kind: sum(any(cell.verdict == kind and tier in (None, cell.tier) for cell in entry.cells)
+                      for entry in entries) for kind in ORDER}  # fmt: skip
