@@ -7,31 +7,43 @@ import importlib.metadata
 import importlib.util
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .schema import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("torch", "optimizers", "models", "data")  # covered by the format version and the recorded environment
+CHANGED = "{} changed while the program ran; rerun the same command"
+COVERED = ("torch.", "optimizers.controls.", "optimizers.powersgd.")  # by the format version and the environment
+_imported: dict[str, str | None] = {}  # modules of users, and what they contained when this process imported them
 
 
 def code_of(path: str) -> str | None:
     """What a path to a user's class or function (module.Name or file.py:Name) contains, as far as a name can say it.
 
-    Of a file: the digest of it and of what it imports from beside itself. Of an installed package: name and version.
-    None for torch and this project. Raises ConfigError if the file cannot be read.
+    Of an installed package: name and version. Of a file, or any other module (also one put beside ours): the digest of
+    it and of what it imports from beside itself. None for torch and our own optimizers. Raises ConfigError if a file
+    cannot be read.
     """
     file, _, _ = path.rpartition(":")
     if file:
-        sources: dict[str, str] = {}
-        _read(ROOT / file, (ROOT / file).parent, sources)
-        return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:12]
-    package = path.split(".")[0]
-    if package in OURS:
+        return _digest([ROOT / file], (ROOT / file).parent)
+    package, *parts = path.split(".")[:-1] or [""]
+    if path.startswith(COVERED) or package in sys.stdlib_module_names:
         return None
-    names = importlib.metadata.packages_distributions().get(package, [])
-    return "==".join([names[0], importlib.metadata.version(names[0])]) if names else None
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return None  # it cannot be loaded, which `load` says
+    top = Path([*(spec.submodule_search_locations or []), spec.origin or ""][0])
+    if {"site-packages", "dist-packages"} & set(top.parts):
+        names = importlib.metadata.packages_distributions().get(package, [])
+        return "==".join([names[0], importlib.metadata.version(names[0])]) if names else None
+    files = list(_files(top.parent, [package, *parts]))
+    return _digest(files[-1:] if top.parent == ROOT else files, top.parent)  # `models` itself imports all of ours
 
 
 def load(path: str, code: str | None) -> Any:
@@ -46,7 +58,10 @@ def load(path: str, code: str | None) -> Any:
         if file:
             made = getattr(_executed(ROOT / file), name)
         elif module:
-            made = getattr(importlib.import_module(module), last)
+            found = importlib.import_module(module)
+            if _imported.setdefault(module, code) != code:
+                raise ConfigError(CHANGED.format(path))
+            made = getattr(found, last)
         else:
             raise ConfigError(f"{path}: name package.module.Name or file.py:Name")
     except ConfigError:
@@ -54,7 +69,7 @@ def load(path: str, code: str | None) -> Any:
     except Exception as error:  # users' code may raise anything
         raise ConfigError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from None
     if code_of(path) != code:
-        raise ConfigError(f"{path} changed while the program ran; rerun the same command")
+        raise ConfigError(CHANGED.format(path))
     return made
 
 
@@ -75,6 +90,13 @@ def _executed(file: Path) -> Any:
     return found
 
 
+def _digest(files: Iterable[Path], folder: Path) -> str:
+    sources: dict[str, str] = {}
+    for file in files:
+        _read(file, folder, sources)
+    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def _read(file: Path, folder: Path, sources: dict[str, str]) -> None:
     """Add a file's source and those of the modules of its folder that it imports, by their paths in the folder."""
     name = str(file.relative_to(folder))
@@ -87,12 +109,20 @@ def _read(file: Path, folder: Path, sources: dict[str, str]) -> None:
         raise ConfigError(f"{file} cannot be loaded: {error}") from None
     sources[name] = text
     for node in ast.walk(tree):
-        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            modules = [base, *(f"{base}.{alias.name}".strip(".") for alias in node.names)]
+        start, modules = folder, []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = file.parents[node.level - 1] if node.level else folder
+            modules = [f"{node.module or ''}.{alias.name}".strip(".") for alias in node.names]
         for module in modules:
-            at = folder.joinpath(*module.split("."))
-            for found in (at.with_suffix(".py"), at / "__init__.py"):
-                if module and found.is_file():
+            for found in _files(start, module.split(".")):
+                if found.is_relative_to(folder):
                     _read(found, folder, sources)
+
+
+def _files(folder: Path, parts: list[str]) -> Iterator[Path]:
+    """What importing a dotted name runs: its packages' __init__.py and its own file, if they are in the folder."""
+    for end in range(1, len(parts) + 1):
+        at = folder.joinpath(*parts[:end])
+        yield from (file for file in (at.with_suffix(".py"), at / "__init__.py") if file.is_file())

@@ -84,7 +84,10 @@ def run_name(config: dict) -> str:
 
 def _flat(value: Any, path: str) -> list[tuple[str, Any]]:
     if isinstance(value, dict):
-        return [pair for key, part in value.items() for pair in _flat(part, f"{path}.{key}")]
+        for key in value:
+            if not isinstance(key, str) or "." in key:
+                raise ConfigError(f"{path}: {key!r} cannot be a name there; give a text without dots")
+        return [pair for key, part in value.items() for pair in _flat(part, f"{path}.{key}") or [(f"{path}.{key}", {})]]
     if isinstance(value, (list, tuple)):
         return [(path, [_number(part) for part in value])]
     return [(path, _number(value))]
