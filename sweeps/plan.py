@@ -343,10 +343,6 @@ def _axes(entry: dict, tier: str) -> dict[str, list]:
     }
 
 
-def _lr(setting: tuple) -> list[tuple]:
-    return [pair for pair in setting if pair[0] == "optimizer.lr"]
-
-
 def _distinct(values: list) -> list:
     return [value for index, value in enumerate(values) if value not in values[:index]]
 

@@ -1,24 +1,32 @@
-"""What the tests share: small configs, a made-up MNIST, and a program that trains one run in its own process."""
+"""What the tests share: small configs, a made-up MNIST, programs run in this process, and one in its own."""
 
+import argparse
+import contextlib
 import copy
 import functools
 import hashlib
+import io
 import json
 import os
+import runpy
 import struct
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from data import mnist
 from runs import cli, interrupt, schema
 from runs.run import Run
+from sweeps import plan
 from training import checkpoint
 from training.execute import execute
 
@@ -35,6 +43,42 @@ def composed(*overrides: str) -> DictConfig:
     """What `python train.py OVERRIDES` is given by Hydra."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("train", list(overrides))
+
+
+def plan_of(*given: str) -> list[plan.Job]:
+    """The runs that `python sweep.py GIVEN` asks for."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", list(given), return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        return plan.Experiment(config, list(given)).plan().jobs
+
+
+def typed(program: str, *arguments: str) -> subprocess.CompletedProcess:
+    """What `python PROGRAM ARGUMENTS` does, as subprocess.run tells it, in this process: another imports torch first.
+
+    program: a script of the project, or `-m` with a module. What a process of its own would forget is restored.
+    """
+    GlobalHydra.instance().clear()
+    plan.compose.cache_clear()
+    out, errors, status = io.StringIO(), io.StringIO(), 0
+    script, _, module = program.partition("-m ")
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(errors),
+        mock.patch.dict(os.environ),
+        mock.patch.object(argparse.ArgumentParser, "error", argparse.ArgumentParser.error),
+        mock.patch.object(sys, "argv", [str(ROOT / script), *arguments]),
+    ):
+        try:
+            if module:
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as left:
+            status = left.code or 0
+        finally:
+            GlobalHydra.instance().clear()
+    return subprocess.CompletedProcess([program, *arguments], status, out.getvalue(), errors.getvalue())
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from analysis.claims import judge as claims
 from analysis.claims import regimes
 from analysis.claims.fixed import Ancestry, ancestor
 from analysis.claims.schema import Archive, ClaimError, NoVerdict
+from analysis.records import command
 from runs import table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,12 +109,12 @@ def test_arguments_that_contradict_are_refused():
             claim("difference", **(entry | wrong))
 
 
-def test_a_wrong_file_stops_the_program_with_status_2(tmp_path):
+def test_a_wrong_file_stops_the_program_with_status_2(tmp_path, capsys):
     (tmp_path / "claims.yaml").write_text(GOOD.replace("threshold", "treshold"))
-    code = (f"import pathlib; from analysis.claims import judge; from analysis.records import command;"
-            f"command(lambda: judge.read(pathlib.Path({str(tmp_path / 'claims.yaml')!r})))")  # fmt: skip
-    done = subprocess.run([ROOT / ".venv/bin/python", "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "threshold" in done.stderr
+    with pytest.raises(SystemExit) as left:
+        command(lambda: claims.read(tmp_path / "claims.yaml"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert left.value.code == 2 and "threshold" in line
 
 
 OLD = ("figures/claims.yaml", "analysis/claims/claims.yaml")

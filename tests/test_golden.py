@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 
 from data.tensors import derived_seed
 from runs import cli
 from runs.identity import identity
-from sweeps.plan import Experiment
 from training.execute import execute
 
-from .helpers import ROOT, TIMES, composed
+from .helpers import ROOT, TIMES, composed, plan_of
 
 GOLDEN = Path(__file__).with_name("golden")
 ARCHIVES = sorted((ROOT / "results").glob("*/archive/*-runs.csv"))
@@ -41,11 +38,7 @@ def archived(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_every_run_in_the_archive_is_what_its_experiment_composes_today(path, tmp_path):
     given = [f"experiment={path.stem.removesuffix('-runs')}", f"tier={path.parts[-3]}", "archive=true"]
-    given += [f"results={ROOT / 'results'}", f"runs={tmp_path}"]
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("train", given, return_hydra_config=True)
-        HydraConfig.instance().set_config(config)
-        planned = {job.run.id for job in Experiment(config, given).plan().jobs}
+    planned = {job.run.id for job in plan_of(*given, f"results={ROOT / 'results'}", f"runs={tmp_path}")}
     assert archived(path) and not archived(path) - planned
 
 

@@ -1,24 +1,19 @@
 """The name of a run never lies: unknown keys, users' code, other data, and what a plan hands to its workers."""
 
 import math
-import subprocess
-import sys
 from dataclasses import asdict
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 
-from runs import archive, cli
+from runs import archive, cli, code
 from runs.code import code_of, load
 from runs.identity import identity, science, setting_id
 from runs.run import RunError
 from runs.schema import ConfigError
-from sweeps.plan import Experiment
 from training.execute import execute
 from training.rerun import compare, rerun
 
-from .helpers import ROOT, composed, make_config, run_of
+from .helpers import ROOT, composed, make_config, plan_of, run_of, typed
 
 MINE = """
 import torch
@@ -29,14 +24,6 @@ class Mine(torch.optim.SGD):
         super().__init__(params, lr * beside.FACTOR)
 """
 SMALL = ["dataset=synthetic", "model=mlp", "model.depth=2", "model.width=8", "epochs=1", "wandb.mode=disabled"]
-
-
-def plan_of(*given: str, folder) -> list:
-    given = [*given, f"results={folder}"]
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("train", list(given), return_hydra_config=True)
-        HydraConfig.instance().set_config(config)
-        return Experiment(config, given).plan().jobs
 
 
 # Unknown keys
@@ -73,10 +60,7 @@ def test_torch_s_further_arguments_of_sgd_are_settings_and_adam_s_are_refused():
 
 @pytest.mark.parametrize("given", ["+grid.paper.sgd.dampen=[0.1]", "also=[adamw] +stop.foo=1"])
 def test_a_sweep_refuses_them_too_and_leaves_nothing(given, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "sweep.py", *SMALL, "+grid.paper.sgd.lr=[0.1]", *given.split(), f"results={tmp_path / 'r'}"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = typed("sweep.py", *SMALL, "+grid.paper.sgd.lr=[0.1]", *given.split(), f"results={tmp_path / 'r'}")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "unknown setting" in done.stderr and not list((tmp_path / "r").glob("runs/*"))
 
@@ -114,15 +98,64 @@ def test_the_content_of_a_user_s_file_and_of_what_it_imports_beside_itself_names
     assert len({first, second, name()}) == 3
 
 
+@pytest.mark.parametrize("changed", ["mine.py", "parts/__init__.py", "parts/inner.py", "parts/helper.py"])
+@pytest.mark.parametrize("path", ["{}/mine.py:Mine", "mine.Mine", "parts.inner.Mine"])
+def test_packages_beside_a_file_and_modules_that_are_not_installed_count_by_content(
+    path, changed, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    texts = {"mine.py": "from parts import inner", "parts/__init__.py": "", "parts/inner.py": "from .helper import F",
+             "parts/helper.py": "F = 1"}  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    path = path.format(tmp_path)
+    before = code_of(path)
+    (tmp_path / changed).write_text(f"{texts[changed]}\nG = 2")
+    assert before and (code_of(path) != before) == (changed != "mine.py" or "mine" in path)
+
+
+def test_a_module_put_beside_ours_counts_by_content_and_is_not_run_under_a_later_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "__init__.py").write_text("from . import others")
+    file = tmp_path / "ours" / "mine.py"
+    names = []
+    for text in ("class Mine: pass", "class Mine: deeper = True"):
+        file.write_text(text)
+        names.append(code_of("ours.mine.Mine"))
+    (tmp_path / "ours" / "others.py").write_text("covered = True")
+    assert code_of("ours.mine.Mine") == names[1] and len({None, *names}) == 3
+    file.write_text("class Mine: pass")
+    load("ours.mine.Mine", names[0])
+    file.write_text("class Mine: deeper = True")
+    with pytest.raises(ConfigError, match="changed while the program ran"):
+        load("ours.mine.Mine", names[1])
+
+
+def test_arguments_that_differ_never_share_a_name():
+    plainly = cli.plain(composed("optimizer=adamw"))
+
+    def name(arguments):
+        return identity(plainly | {"optimizer": plainly["optimizer"] | {"arguments": arguments}})
+
+    several = ({}, {"a": {}}, {"a": []}, {"a": None}, {"a": ""}, {"a": 0}, {"a": {"b": {}}})
+    assert len({name(arguments) for arguments in several}) == len(several)
+    for arguments in ({"a.b": 1}, {1: 1}):
+        with pytest.raises(ConfigError, match="cannot be a name"):
+            name(arguments)
+
+
 def test_a_changed_file_is_run_anew_in_the_same_process_and_never_under_the_old_name(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "beside.py").write_text("FACTOR = 1.0\n")
     path = f"{tmp_path / 'mine.py'}:Mine"
-    code = code_of(path)
-    assert load(path, code)([__import__("torch").zeros(1)], 1.0).defaults["lr"] == 1.0
+    first = code_of(path)
+    assert load(path, first)([__import__("torch").zeros(1)], 1.0).defaults["lr"] == 1.0
     (tmp_path / "beside.py").write_text("FACTOR = 3.0\n")
     with pytest.raises(ConfigError, match="changed while the program ran"):
-        load(path, code)
+        load(path, first)
     assert load(path, code_of(path))([__import__("torch").zeros(1)], 1.0).defaults["lr"] == 3.0
 
 
@@ -137,7 +170,7 @@ def test_a_class_of_another_package_brings_its_version_and_ours_and_torch_s_do_n
 def test_a_worker_computes_the_identity_that_was_planned(tmp_path):
     """Also where other settings are made of the one that the grid varies."""
     grid = "+grid={paper:{powersgd:{lr:[1.0,0.1],source.lr_in_velocity:[true,false],dataset.mean:[[0.1,0.2,0.3]]}}}"
-    jobs = plan_of(*SMALL, grid, folder=tmp_path)
+    jobs = plan_of(*SMALL, grid, f"results={tmp_path}")
     assert len({job.run.id for job in jobs}) == len(jobs) == 4
     for job in jobs:
         assert identity(cli.plain(composed(*job.overrides))) == job.run.id
@@ -145,9 +178,9 @@ def test_a_worker_computes_the_identity_that_was_planned(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml")))
 def test_every_experiment_s_command_lines_compose_what_its_plan_names(name, tmp_path):
-    jobs = plan_of(f"experiment={name}", folder=tmp_path)
-    first = {job.label: job for job in reversed(jobs)}
-    for job in first.values():
+    jobs = plan_of(f"experiment={name}", f"results={tmp_path}")
+    alike = {tuple(path for path, _ in job.setting): job for job in jobs}  # one for each set of axes
+    for job in alike.values():
         assert identity(cli.plain(composed(*job.overrides))) == job.run.id
 
 

@@ -1,6 +1,7 @@
 """What a sweep does about crashes, dead workers, runs of other processes, and signals."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from runs import cli
 from runs.run import Run
 
-from .helpers import ROOT, clean_environment, composed
+from .helpers import ROOT, clean_environment, composed, typed
 
 # sweep.py in a process whose calls of train are counted in a file, a line each, and may be made to fail.
 PROGRAM = """
@@ -230,13 +231,10 @@ def test_a_signal_ends_a_sweep_with_its_state_saved(number, launcher, begin, tmp
         assert_complete(tmp_path, 1)
 
 
-def test_slurm_without_its_plugin_is_one_line(begin, tmp_path):
-    hide = """
-import importlib.util
-real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if "submitit" in name else real(name, *rest)
-"""
-    command = [sys.executable, "-c", hide + PROGRAM, "", "0", "experiment=fig2", "launcher=slurm"]
-    environment = clean_environment(tmp_path)
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+def test_slurm_without_its_plugin_is_one_line(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if "submitit" in name else real(name, *rest)
+    )
+    done = typed("sweep.py", "experiment=fig2", "launcher=slurm")
     assert done.returncode == 2 and "requirements-slurm.txt" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -20,7 +20,7 @@ from runs.run import Run
 from training.execute import execute
 from training.trainer import Trainer
 
-from .helpers import ROOT, assert_same, clean_environment, composed, outcome
+from .helpers import ROOT, assert_same, composed, outcome, typed
 
 ROWS = {"fig1ab": "cifar10", "fig1cd": "cifar10", "fig1ef": "cifar100", "fig1gh": "cifar100"}
 
@@ -184,7 +184,7 @@ def test_the_gpu_check_needs_neither_hydra_nor_wandb():
 def test_the_tables_in_git_are_those_of_the_code(table):
     base = ROOT / "results" / table
     before = {suffix: base.with_suffix(suffix).read_text() for suffix in (".md", ".tex")}
-    done = subprocess.run([sys.executable, "-m", "figures", table], cwd=ROOT, capture_output=True, text=True)
+    done = typed("-m figures", table)
     assert done.returncode == 0, done.stderr
     for suffix, text in before.items():
         after = base.with_suffix(suffix).read_text()
@@ -196,10 +196,7 @@ def test_the_tables_in_git_are_those_of_the_code(table):
 
 
 def train(*arguments: str):
-    return subprocess.run(
-        [sys.executable, "train.py", "wandb.mode=disabled", *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=180, env=clean_environment(ROOT),
-    )  # fmt: skip
+    return typed("train.py", "wandb.mode=disabled", *arguments)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """Anyone's optimizer through one YAML file, and the controls that come this way."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from runs.schema import ConfigError
 from training.build import build_optimizer, load_class
 from training.execute import execute
 
-from .helpers import assert_same, make_config, outcome, run_of
+from .helpers import assert_same, make_config, outcome, run_of, typed
 from .test_run import plain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,18 +71,15 @@ def test_arguments_are_part_of_the_identity_and_the_grid_is_not():
 
 
 def test_it_joins_a_sweep_with_its_own_grid_the_selection_and_the_figure(tmp_path):
-    def run(*command):
-        return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120)
-
     arguments = ["dataset=synthetic", "model=mlp", "model.depth=2", "epochs=1", "wandb.mode=disabled", "also=[adamw]",
                  "protocol.tune=true", "+grid.paper.sgd.lr=[0.1]", f"results={tmp_path}"]  # fmt: skip
-    done = run("sweep.py", *arguments, "seeds=[0]")
+    done = typed("sweep.py", *arguments, "seeds=[0]")
     assert done.returncode == 0, done.stderr
     plan = json.loads((tmp_path / "custom" / "plan-sweep.json").read_text())["runs"]
     lrs = [entry["config"]["optimizer.lr"] for entry in plan if (entry["label"], entry["stage"]) == ("adamw", "grid")]
     assert lrs == [1e-2, 5e-3, 1e-3, 5e-4, 1e-4]
     assert "adamw: " in done.stdout and [e["stage"] for e in plan if e["label"] == "adamw"][-1] == "report"
-    refused = run("sweep.py", *[a for a in arguments if "also" not in a], "also=[sgdm]", "plan=true")
+    refused = typed("sweep.py", *[a for a in arguments if "also" not in a], "also=[sgdm]", "plan=true")
     assert refused.returncode == 2 and "has no grid" in refused.stderr
 
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
@@ -17,9 +16,8 @@ import yaml
 from runs import archive, table
 from runs.run import Run
 
-from .helpers import assert_same, outcome
+from .helpers import ROOT, assert_same, outcome, typed
 
-ROOT = Path(__file__).resolve().parent.parent
 LR = [1, 1e-1, 1e-2, 1e-3, 1e-4]
 FIGURE_1 = {  # section 4.1
     "sgdm": {"lr": LR},
@@ -35,10 +33,8 @@ MADE_UP = ["dataset=synthetic", "model=mlp", "model.depth=2", "model.width=8", "
 MADE_UP += ["wandb.mode=disabled", "protocol.tune=true", "seeds=[0,1]"]
 
 
-def sweep(*arguments, timeout=120):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "sweep.py"), *arguments], capture_output=True, text=True, timeout=timeout
-    )
+def sweep(*arguments):
+    return typed("sweep.py", *arguments)
 
 
 def experiment(name):
@@ -314,19 +310,20 @@ def test_a_sweep_killed_at_ten_random_moments_ends_as_an_unbroken_one(tmp_path, 
                  "powersgd: {lr: [0.1, 0.01], gamma: [0.4, 0.8]}}", "epochs=4", "launcher=local",
                  "wandb.mode=disabled", "checkpoint_seconds=0.2", f"data_dir={real_mnist}"]  # fmt: skip
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert sweep(*arguments, f"results={whole}", timeout=600).returncode == 0
+    command = [sys.executable, str(ROOT / "sweep.py"), *arguments]
+    subprocess.run([*command, f"results={whole}"], check=True, capture_output=True, timeout=600)
     draw = random.Random(0)
     signals = itertools.cycle([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
     for _ in range(10):
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "sweep.py"), *arguments, f"results={broken}"],
+            [*command, f"results={broken}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         time.sleep(draw.uniform(3, 9))
         os.killpg(process.pid, next(signals))
         process.wait(timeout=60)
         wait_for_group(process.pid)
-    done = sweep(*arguments, f"results={broken}", timeout=600)
+    done = subprocess.run([*command, f"results={broken}"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and "24 of 24 runs finished" in done.stdout
     names = sorted(path.name for path in (whole / "runs").iterdir())
     assert len(names) == 24 and names == sorted(path.name for path in (broken / "runs").iterdir())

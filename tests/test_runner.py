@@ -1,7 +1,6 @@
 """`python -m figures`: names and groups, nothing half written, redrawn pictures the same to the byte."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from figures import __main__ as runner
 from figures import recipe
 from figures.recipe import Figure, all_figures
 
-from .helpers import ROOT
+from .helpers import ROOT, typed
 
 RESULTS = ROOT / "results"
 
@@ -78,9 +77,8 @@ def test_redraw_alone_draws_all_that_is_in_the_archives(monkeypatch, capsys, tmp
 
 def test_figure_2_is_drawn_end_to_end_and_redraws_to_the_same_bytes(monkeypatch, capsys, tmp_path, real_mnist):
     small = ["tier=smoke", "seeds=[0]", "model.depth=3", "dataset.subset=128", "dataset.test_subset=100"]
-    done = subprocess.run([sys.executable, "sweep.py", "experiment=fig2", *small, f"results={tmp_path}",
-                           f"runs={tmp_path / 'runs'}", f"data_dir={real_mnist}", "wandb.mode=disabled"],
-                          cwd=ROOT, capture_output=True, text=True)  # fmt: skip
+    done = typed("sweep.py", "experiment=fig2", *small, f"results={tmp_path}", f"runs={tmp_path / 'runs'}",
+                 f"data_dir={real_mnist}", "wandb.mode=disabled")  # fmt: skip
     assert done.returncode == 0, done.stderr
     called(monkeypatch, "fig2", "--tier", "custom", "--results", str(tmp_path))
     text = capsys.readouterr().out

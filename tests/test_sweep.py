@@ -3,13 +3,12 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from runs.run import Run
 
-ROOT = Path(__file__).resolve().parent.parent
+from .helpers import ROOT, plan_of, typed
 
 
 def sweep(*arguments):
@@ -18,7 +17,7 @@ def sweep(*arguments):
     return subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=120)
 
 
-def plan_of(results, tier="smoke"):
+def planned(results, tier="smoke"):
     return json.loads((results / tier / "plan-fig2.json").read_text())
 
 
@@ -32,22 +31,7 @@ def trained(tmp_path_factory, real_mnist):
 
 def test_figure_2_asks_for_four_settings_and_five_seeds(tmp_path):
     """The paper tier: 20 epochs, batch 128, SGD and PowerSGD at lr 0.1 and 0.01."""
-    code = """
-import json, sys, hydra
-sys.path.insert(0, '.')
-from runs import cli
-cli.register()
-@hydra.main(config_path='configs', config_name='train', version_base='1.3')
-def main(config):
-    from sweeps.plan import Experiment
-    print(json.dumps([job.config for job in Experiment(config, []).plan().jobs]))
-main()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code.replace("'configs'", repr(str(ROOT / "configs"))), "experiment=fig2",
-         f"results={tmp_path}"], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )  # fmt: skip
-    configs = json.loads(done.stdout)
+    configs = [job.config for job in plan_of("experiment=fig2", f"results={tmp_path}")]
     settings = {(c["optimizer"]["name"], c["optimizer"]["lr"], c["optimizer"].get("gamma")) for c in configs}
     assert settings == {("sgd", 0.1, None), ("sgd", 0.01, None), ("powersgd", 0.1, 0.4), ("powersgd", 0.01, 0.4)}
     assert len(configs) == 20 and {c["seed"] for c in configs} == {0, 1, 2, 3, 4}
@@ -57,7 +41,7 @@ main()
 
 
 def test_a_sweep_trains_every_run_of_its_plan_once(trained):
-    plan = plan_of(trained)
+    plan = planned(trained)
     assert len(plan["runs"]) == 8 and len({entry["folder"] for entry in plan["runs"]}) == 8
     assert all(Run(entry["folder"]).ended() for entry in plan["runs"])
 
@@ -67,7 +51,7 @@ def test_worker_processes_give_the_bits_of_this_process(trained, tmp_path, real_
     done = sweep("experiment=fig2", "tier=smoke", f"results={tmp_path}", f"data_dir={real_mnist}", "launcher=here",
                  "seeds=[0]")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    runs = [Run(entry["folder"]) for entry in plan_of(tmp_path, "custom")["runs"]]
+    runs = [Run(entry["folder"]) for entry in planned(tmp_path, "custom")["runs"]]
     assert len(runs) == 4
     for run in runs:
         twin = Run(trained / "runs" / run.name)
@@ -77,30 +61,31 @@ def test_worker_processes_give_the_bits_of_this_process(trained, tmp_path, real_
 
 def test_a_sweep_that_is_done_trains_nothing(trained, real_mnist):
     before = {path: path.stat().st_mtime_ns for path in trained.glob("runs/*/metrics.csv")}
-    done = sweep("experiment=fig2", "tier=smoke", f"results={trained}", f"data_dir={real_mnist}")
+    done = typed("sweep.py", "experiment=fig2", "tier=smoke", f"results={trained}", f"data_dir={real_mnist}")
     assert "8 runs, 8 done" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in trained.glob("runs/*/metrics.csv")} == before
 
 
 def test_one_crash_is_reported_and_the_rest_goes_on(tmp_path, real_mnist):
-    arguments = ["experiment=fig2", "tier=smoke", f"results={tmp_path}", f"data_dir={real_mnist}", "seeds=[0]"]
-    sweep(*arguments, "epochs=1")
-    victim = Run(plan_of(tmp_path, "custom")["runs"][0]["folder"])
+    arguments = ["sweep.py", "experiment=fig2", "tier=smoke", f"results={tmp_path}", f"data_dir={real_mnist}",
+                 "seeds=[0]", "epochs=1", "wandb.mode=disabled"]  # fmt: skip
+    typed(*arguments)
+    victim = Run(planned(tmp_path, "custom")["runs"][0]["folder"])
     for name in ("checkpoint.pt", "checkpoint.previous.pt"):
         (victim.folder / name).write_bytes(b"torn")
     (victim.folder / "status.json").unlink()
-    done = sweep(*arguments, "epochs=1")
+    done = typed(*arguments)
     assert done.returncode == 1
     assert victim.name in done.stderr and "damaged" in done.stderr
     assert "3 of 4 runs finished" in done.stdout
 
 
 def test_changed_settings_never_pass_for_the_tier(tmp_path, real_mnist):
-    done = sweep("experiment=fig2", "tier=smoke", f"results={tmp_path}", f"data_dir={real_mnist}", "epochs=1",
-                 "seeds=[0]", "dataset.subset=128")  # fmt: skip
+    done = typed("sweep.py", "experiment=fig2", "tier=smoke", f"results={tmp_path}", f"data_dir={real_mnist}",
+                 "epochs=1", "seeds=[0]", "dataset.subset=128", "wandb.mode=disabled")  # fmt: skip
     assert done.returncode == 0
     assert not (tmp_path / "smoke").exists()
-    assert plan_of(tmp_path, "custom")["changes"] == ["epochs=1", "seeds=[0]", "dataset.subset=128"]
+    assert planned(tmp_path, "custom")["changes"] == ["epochs=1", "seeds=[0]", "dataset.subset=128"]
 
 
 @pytest.mark.parametrize(
@@ -114,5 +99,5 @@ def test_changed_settings_never_pass_for_the_tier(tmp_path, real_mnist):
     ],
 )
 def test_a_plan_that_cannot_work_is_one_line(arguments, says, tmp_path):
-    done = sweep(*arguments, f"results={tmp_path}")
+    done = typed("sweep.py", *arguments, f"results={tmp_path}")
     assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1
