@@ -151,10 +151,13 @@ def test_the_names_of_options_count():
 @pytest.mark.parametrize(
     ("path", "before"),
     [("dataset.folder", ""), ("dataset.validation", 0), ("dataset.test_subset", None), ("layer_norms", False),
-     ("optimizer.nesterov", False), ("optimizer.dampening", 0.0), ("dataset.load", ""), ("dataset.code", None)],
+     ("optimizer.nesterov", False), ("optimizer.dampening", 0.0), ("dataset.load", ""), ("dataset.code", None),
+     ("model.code", None), ("optimizer.code", None)],
 )  # fmt: skip
 def test_a_setting_added_later_leaves_earlier_runs_their_names(path, before):
     config = plain("optimizer=sgdm")
+    if path in ("model.code", "optimizer.code"):
+        config[path.split(".")[0]] = {"name": "other", "class_path": "torch.nn.Other", "code": None}
     earlier, later = copy.deepcopy(config), copy.deepcopy(config)
     *sections, key = path.split(".")
     for one, value in ((earlier, None), (config, before), (later, 0.5)):

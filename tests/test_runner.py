@@ -31,7 +31,7 @@ def test_without_a_name_it_lists_them(monkeypatch, capsys):
     called(monkeypatch)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(all_figures())
-    assert any(line.startswith("fig4_controls ") and "larger step" in line for line in lines)
+    assert any(line.startswith("fig4_controls ") and "longer step" in line for line in lines)
 
 
 @pytest.mark.parametrize(("name", "near"), [("fig44", "fig4"), ("fig1x", "fig1"), ("fig4-controls", "fig4_controls")])
