@@ -289,7 +289,7 @@ def test_merge_refuses_a_run_that_is_not_what_its_name_says(tuned, tmp_path):
     assert "not what its name says" in done.stdout and not list(tmp_path.glob("runs/*/metrics.csv"))
     path.write_text("[broken")
     broken = sweep(f"merge={tmp_path / 'theirs'}", f"results={tmp_path}")
-    assert broken.returncode == 0 and "cannot be read" in broken.stdout
+    assert broken.returncode == 1 and "cannot be read" in broken.stdout
     empty = sweep(f"merge={tmp_path / 'absent'}", f"results={tmp_path}")
     assert empty.returncode == 2 and "no run" in empty.stderr
 
