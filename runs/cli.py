@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import itertools
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -35,6 +36,7 @@ from runs.run import RunError
 from runs.schema import Config, ConfigError
 
 ERRORS = (ConfigError, RunError, HydraException, OmegaConfBaseException, OSError)
+RUN_ID = re.compile(r"^(rerun|planned)=([0-9a-f]{12})$")  # 572e17779630 is a name, which Hydra would read as a number
 NOISE = ("full_key:", "object_type=", "reference_type=", "To append to your config")
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = {
@@ -154,6 +156,7 @@ def run(main) -> None:
     """Run a @hydra.main function as a program: bad input ends with one line on stderr and exit status 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
     hydra_private.on_usage_error(lambda message: leave(ValueError(f"{message}; see --help")))
+    sys.argv[1:] = [RUN_ID.sub(r"\1='\2'", argument) for argument in sys.argv[1:]]
     for argument in sys.argv[1:]:
         group, _, option = argument.partition("=")
         if option == "null" and (ROOT / "configs" / group).is_dir():

@@ -30,6 +30,7 @@ BAD = {
     "wandb.mode=perhaps": "auto, online, offline, disabled",
     "optimizer.lr=${nothing}": "nothing",
     "--cfg=joob": "invalid choice",
+    "rerun=012e34567890": "rerun=012e34567890: no archive",
 }
 
 
