@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from runs.interrupt import during_imports
@@ -26,7 +27,7 @@ def main(config) -> None:
     from sweeps import cost, show
     from sweeps.place import place
 
-    asked = [name for name in ("plan", "status", "calibrate", "merge", "verify") if config[name]]
+    asked = [name for name in ("plan", "status", "decide", "calibrate", "merge", "verify") if config[name]]
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(f'{name}={config[name]}' for name in asked)}: one at a time")
     given = list(HydraConfig.get().overrides.task)
@@ -41,6 +42,9 @@ def main(config) -> None:
         print(*lines, sep="\n")
         sys.exit(0 if sound else 1)
     here = place(cli.plain(config))
+    if config.decide:
+        decide(given, here, config)
+        return
     experiments = chosen_experiments(config, given)
     plans = [one if isinstance(one, str) else one.plan() for one in experiments]
     if config.calibrate:
@@ -48,6 +52,10 @@ def main(config) -> None:
         print(f"calibration {cost.calibrate(jobs, Path(config.results), here)}")
     elif config.plan:
         print(show.plan_table(plans, here))
+        if len(plans) > 1:
+            from sweeps.open_claims import table
+
+            print(table(Path(config.results), config.tier, plans, here))
         if config.archive:
             show.keep_costs(plans, here)
     elif config.status:
@@ -123,7 +131,7 @@ def sweep(experiments: list, here, config) -> None:
                 if not changed:
                     break
                 for number, experiment in enumerate(experiments):
-                    if changed & {job.run.name for job in plans[number].jobs}:
+                    if changed & plans[number].hangs_on():
                         plan = plans[number] = experiment.plan(changed)
                         if len(plan.jobs) > said[plan.experiment]:
                             said[plan.experiment] = len(plan.jobs)
@@ -145,6 +153,59 @@ def sweep(experiments: list, here, config) -> None:
         print(f"not finished: {line}", file=sys.stderr)
     if failed:
         sys.exit(1)
+
+
+def decide(given: list[str], here, config) -> None:
+    """Spend hours where they decide open claims; sweeps/decide.py."""
+    from analysis.looks import TIERS
+    from runs import archive
+    from sweeps import show
+    from sweeps.cost import Costs
+    from sweeps.decide import next_looks, spend, with_seeds
+    from sweeps.engines import engine
+    from sweeps.launch import Queue
+    from sweeps.open_claims import judged_here
+    from sweeps.plan import Experiment
+
+    if config.tier not in TIERS or config.experiment or config.experiments or config.grid:
+        raise ConfigError(f"decide={config.decide:g}: all claims of tier={' or '.join(TIERS)}, without an experiment")
+
+    def plan(name: str, seeds: int):
+        chosen = [*(one for one in given if not one.startswith("decide=")), f"experiment={name}", "archive=true"]
+        try:
+            return with_seeds(Experiment(cli.recomposed(chosen), chosen), seeds).plan()
+        except ConfigError:
+            return None
+
+    def train(look) -> float:
+        started = time.monotonic()
+        estimates = Costs(list(look.jobs), Path(config.results), here)
+
+        def estimate(job):
+            return estimates.of(job.config).seconds, estimates.share(job.config)
+
+        with Queue(engine(here, cli.plain(config)["launcher"]), config.retry, estimate) as queue:
+            queue.add(look.jobs)
+            while queue.wait():
+                pass
+            print(*queue.failed.values(), sep="\n", file=sys.stderr)
+        for name in dict.fromkeys([*(job.config["experiment"] for job in look.jobs), look.experiment]):
+            if made := plan(name, look.seeds):
+                made.write()
+                archive.export(made.content, made.results / made.label / "archive")
+        return (time.monotonic() - started) / 3600
+
+    def price(plan, jobs, to_come) -> float:
+        return show.price(plan, here, jobs, to_come).hours[1]
+
+    results = Path(config.results)
+    for line in spend(
+        config.decide,
+        lambda: judged_here(results, config.tier),
+        lambda claims: next_looks(claims, plan, price),
+        train,
+    ):
+        print(line, flush=True)
 
 
 class Reports:

@@ -22,7 +22,7 @@ cli.register()
 def main(config) -> float:
     """Returns the best test accuracy, so that Hydra sweepers can optimise it."""
     settings = cli.typed(config)
-    for name in ("plan", "status", "calibrate", "merge", "verify"):
+    for name in ("plan", "status", "decide", "calibrate", "merge", "verify"):
         if config[name]:
             raise ConfigError(f"{name}={config[name]}: python sweep.py does that")
     if settings.launcher.name in ("ray", "slurm"):

@@ -24,7 +24,7 @@ def read(results: Path, tier: str) -> dict[str, dict]:
 def price(experiment: str, results: Path, tier: str) -> str:
     """What the missing runs of an experiment would take at this tier and at the paper's scale, in words."""
     here, paper = (read(results, name).get(experiment) for name in (tier, "paper"))
-    if tier != "paper" and (records.load(results / "paper" / "archive", experiment)[0]["state"] != MISSING).any():
+    if tier != "paper" and ran(experiment, results):
         return f"{experiment} was run at the paper's scale, see tier paper"
     parts = [f"{hours(here['hours'])} of this machine"] if here else []
     if tier != "paper":
@@ -32,6 +32,11 @@ def price(experiment: str, results: Path, tier: str) -> str:
     if paper:
         parts.append(f"{hours(paper['gpu_hours'])} of a GPU" + (" at the paper's scale" if tier != "paper" else ""))
     return f"{experiment}: {', '.join(parts)}" if parts else ""
+
+
+def ran(experiment: str, results: Path) -> bool:
+    """Whether the paper's tier has runs of it."""
+    return bool((records.load(results / "paper" / "archive", experiment)[0]["state"] != MISSING).any())
 
 
 def of_runs(count: int, like: pd.DataFrame) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from analysis.claims.grids import BestFalls, GoodDefault, Robust, Wider, WithoutLoss
+from analysis.looks import LOOKS, pocock
 from analysis.records import RESULTS
-from analysis.statistics import Contrast, Estimates, Least, Quantity, against_best
+from analysis.statistics import LEVEL, Contrast, Estimates, Least, Quantity, against_best
 from analysis.tables import markdown
 from analysis.verdicts import Bounds, decide
 from runs.files import write_atomically
@@ -49,6 +50,13 @@ or worse. Bartlett's test often misses them with three seeds; a setting that spr
 then keeps its own variance. What is left above 5 % is the price of pooling. % of cases with a verdict:
 
 {unlike}
+## Several looks
+
+At a tier whose seeds are added until a claim is decided (`sweep.py decide=hours`, looks after {looks} seeds) every
+interval has the level {pocock:.2%}, of Pocock's boundary. What any of the looks decides is final. One setting against
+another, of six; % reproduced / % not reproduced by the last look, and the seeds that it took in the mean:
+
+{several}
 ## Rules that count runs
 
 *None trains* is reproduced if not one run of any setting reaches the threshold, *some trains* if one does, *in every
@@ -171,6 +179,24 @@ def rates(rule: Rule, effect: float, seeds: int, times: int = TIMES) -> tuple[fl
     return float(np.all(np.equal(found, 1), axis=0).mean()), float(np.all(np.equal(found, -1), axis=0).mean())
 
 
+def looked(
+    effect: float, level: float, between: Bounds = (0, None), sds: tuple[float, ...] = (SD,) * 6, times: int = TIMES
+) -> tuple[float, float, float]:
+    """The shares of experiments that some look decides each way, and the mean seeds, if a verdict ends an experiment.
+
+    One setting against another with this effect, among as many as there are standard deviations.
+    """
+    random = np.random.default_rng([round(1e4 * abs(effect)), effect < 0, len(sds)])
+    runs = random.standard_normal((len(sds), times, LOOKS[-1])) * np.array(sds)[:, None, None]
+    runs[0] += effect
+    verdict, seeds = np.zeros(times), np.full(times, float(LOOKS[-1]))
+    for look in reversed(LOOKS):  # an earlier verdict stands in the place of a later one
+        estimates = Estimates.of(list(runs[..., :look]))
+        found = decide(*Contrast({0: 1.0, 1: -1.0}).interval(estimates, level), between)
+        verdict, seeds = np.where(found != 0, found, verdict), np.where(found != 0, look, seeds)
+    return float((verdict == 1).mean()), float((verdict == -1).mean()), float(seeds.mean())
+
+
 def unlike() -> list[Rule]:
     """One setting against another where the six do not spread alike."""
     one = (Contrast({0: 1.0, 1: -1.0}),)
@@ -201,11 +227,22 @@ def main() -> None:
             print(*rows[-1], sep=" | ", flush=True)
     intervals = markdown(["rule", "seeds", *(f"{100 * effect:+g} points" for effect in EFFECTS)], rows)
     wrong = [[rule.name, *(f"{100 * sum(rates(rule, 0.0, seeds)):.1f}" for seeds in SEEDS)] for rule in unlike()]
+    several = []
+    for name, level, sds in [
+        ("Pocock", pocock(LOOKS), (SD,) * 6), ("the same, two settings alone", pocock(LOOKS), (SD,) * 2),
+        ("the same, the two that spread most of figure 1(a, b)", pocock(LOOKS), FIGURE1),
+        ("95 % at each look, for comparison", LEVEL, (SD,) * 6),
+    ]:  # fmt: skip
+        cells = ["{:.1f} / {:.1f}, {:.1f}".format(*(100 * part for part in shares), seeds) for *shares, seeds in
+                 (looked(effect, level, sds=sds) for effect in EFFECTS)]  # fmt: skip
+        several.append([name, *cells])
     shares = (0.0, 0.1, 0.3, 0.5, 0.9, 1.0)
     counts = [[name, str(seeds), *(f"{100 * trained(share, 4, seeds)[name]:.0f}" for share in shares)]
               for name in trained(0, 4, 3) for seeds in SEEDS]  # fmt: skip
     text = RULES_TEXT.format(
         times=TIMES, sd=SD, intervals=intervals, figure1=" ".join(map(str, FIGURE1)),
+        looks=" ".join(map(str, LOOKS)), pocock=pocock(LOOKS),
+        several=markdown(["intervals", *(f"{100 * effect:+g} points" for effect in EFFECTS)], several),
         unlike=markdown(["which two", *(f"{seeds} seeds" for seeds in SEEDS)], wrong),
         counts=markdown(["rule", "seeds", *(f"probability {share:g}" for share in shares)], counts),
     )  # fmt: skip

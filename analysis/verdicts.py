@@ -38,13 +38,13 @@ def decide(value, low, high, between: Bounds) -> np.ndarray:
     return np.where((least < low) & (high < most), 1, np.where((high <= least) | (low >= most), -1, 0))
 
 
-def judge(quantity: Quantity, estimates: Estimates, between: Bounds) -> Judged:
-    """By the 95 % interval: reproduced if all of it is between the bounds, not reproduced if none of it is.
+def judge(quantity: Quantity, estimates: Estimates, between: Bounds, level: float = LEVEL) -> Judged:
+    """By the interval of this level: reproduced if all of it is between the bounds, not reproduced if none of it is.
 
     For two bounds this is the pair of one-sided tests of equivalence, each at 2.5 %; for one it is symmetric in the
     sign of the effect.
     """
-    value, low, high = (float(number) for number in quantity.interval(estimates))
+    value, low, high = (float(number) for number in quantity.interval(estimates, level))
     words = {1: REPRODUCED, -1: NOT_REPRODUCED, 0: INCONCLUSIVE}
     places = sorted(quantity.settings())
     counts = sorted(set(estimates.seeds[places].tolist()))
@@ -75,7 +75,9 @@ def combined(verdicts: list[str]) -> str:
     return MIXED if {REPRODUCED, NOT_REPRODUCED} <= set(verdicts) else INCONCLUSIVE
 
 
-def more_seeds(quantity: Quantity, estimates: Estimates, between: Bounds, power: float = POWER) -> int | None:
+def more_seeds(
+    quantity: Quantity, estimates: Estimates, between: Bounds, level: float = LEVEL, power: float = POWER
+) -> int | None:
     """How many more seeds of each setting would decide with this probability, if what is seen were the truth.
 
     By repeating the experiment 1000 times for each number; None: more than MOST_SEEDS.
@@ -86,7 +88,7 @@ def more_seeds(quantity: Quantity, estimates: Estimates, between: Bounds, power:
         seeds = estimates.seeds.copy()
         seeds[places] += more
         again = estimates.repeated(seeds, 1000, np.random.default_rng(more))
-        return bool((decide(*quantity.interval(again, LEVEL), between) != 0).mean() >= power)
+        return bool((decide(*quantity.interval(again, level), between) != 0).mean() >= power)
 
     enough = 1
     while not decided(enough):

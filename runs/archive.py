@@ -28,7 +28,8 @@ def export(plan: dict, folder: Path) -> None:
     """Bring the archive in `folder` up to date with a plan (the content of its JSON file).
 
     Runs that have ended here are taken from their folders. The others stay as an archive of the tier has them, its own
-    or, since experiments share runs, another's. Raises RunError for a run whose records are damaged.
+    or, since experiments share runs, another's; and further seeds of a planned setting stay. Raises RunError for a run
+    whose records are damaged.
     """
     known: dict[str, tuple[dict, list[dict]]] = {}
     for name in dict.fromkeys([plan["experiment"], *experiments(folder)]):
@@ -57,6 +58,12 @@ def export(plan: dict, folder: Path) -> None:
             ending = {key: before.get(key) for key in ENDING}
         about = described(entry) | {"run": run.id} | ending
         runs.append({key: about.get(key) for key in COLUMNS})
+    planned = {(run["label"], run["stage"], setting(run["config"])) for run in runs}
+    for before, rows in [known[row["run"]] for row in read(folder, plan["experiment"])[0] if row["run"] in known]:
+        about = before["label"], before["stage"], setting(before["config"]) if before["config"] else None
+        if before["run"] not in {run["run"] for run in runs} and about in planned:
+            runs.append({key: before.get(key) for key in COLUMNS})
+            epochs[before["run"]] = rows
     every = [row for rows in epochs.values() for row in rows]
     table.write(folder / f"{plan['experiment']}-epochs.csv", every or [{"run": None, "epoch": None}])
     table.write(folder / f"{plan['experiment']}-runs.csv", runs)  # last: what it counts as ended is there

@@ -332,7 +332,7 @@ class Config:
     # What it is for, where and how it runs
     experiment: str | None = how(None)
     experiments: list[str] = how(default_factory=list)
-    tier: str = how("paper", one_of("paper", "laptop", "smoke"))
+    tier: str = how("paper", one_of(*TIERS))
     source: Source | None = how(None)
     unavailable_reason: str | None = how(None)  # why this experiment does not exist at this tier
     seeds: list[int] = how(rule=each(SEED), default_factory=list)
@@ -343,6 +343,7 @@ class Config:
     plan: bool = how(False)
     status: bool = how(False)
     calibrate: bool = how(False)
+    decide: float | None = how(None, ABOVE_ZERO)
     merge: str | None = how(None)
     verify: bool = how(False)
     archive: bool = how(False)

@@ -79,7 +79,10 @@ class Plan:
     jobs: list[Job]
     changes: list[str]  # overrides that make it custom
     selections: list[Selection] = field(default_factory=list)
-    to_come: list[dict] = field(default_factory=list)  # configs like those of runs that wait for others to choose
+    waiting: list[tuple[str, dict]] = field(default_factory=list)  # labels and configs like those of runs to come
+    elsewhere: dict[str, list[Job]] = field(
+        default_factory=dict
+    )  # by label: another experiment's runs that choose for it
     only: list[str] = field(default_factory=list)  # the entries to train; none: all
 
     @property
@@ -89,19 +92,39 @@ class Plan:
     def missing(self) -> list[Job]:
         return [job for job in self.jobs if not job.done]
 
+    @property
+    def to_come(self) -> list[dict]:
+        """Configs like those of the runs that wait for others to choose, as far as they can be counted."""
+        return [config for _, config in self.waiting]
+
+    def hangs_on(self) -> set[str]:
+        """The names of the runs whose end may change the plan."""
+        return {job.run.name for jobs in (self.jobs, *self.elsewhere.values()) for job in jobs}
+
+    def asked(self, labels: tuple[str, ...] = ()) -> tuple[list[Job], list[dict]]:
+        """The missing runs of these entries (none: of all), those that choose for them first, and what is to come."""
+        chosen = labels or tuple(dict.fromkeys([*(job.label for job in self.jobs), *self.elsewhere]))
+        tuning = {job.run.id: job for label in chosen for job in self.elsewhere.get(label, []) if not job.done}
+        own = [job for job in self.missing() if job.label in chosen]
+        return [*tuning.values(), *own], [config for label, config in self.waiting if label in chosen or not labels]
+
     def wanted(self) -> list[Job]:
         """What this command is to train: the missing jobs of the entries in `only`, or all."""
         return [job for job in self.missing() if not self.only or job.label in self.only]
 
-    def write(self) -> Path:
-        """Write down which runs the figure is made of, for figures/ to read."""
-        content = {
+    @property
+    def content(self) -> dict:
+        """Which runs the figure is made of."""
+        return {
             "experiment": self.experiment,
             "tier": self.label,
             "changes": self.changes,
             "runs": [job.manifest() for job in self.jobs],
         }
-        write_json(self.path, content)
+
+    def write(self) -> Path:
+        """Write down which runs the figure is made of, for figures/ to read."""
+        write_json(self.path, self.content)
         if self.selections:
             path = self.path.with_name(f"selection-{self.experiment}.csv")
             table.write(path, selection_rows(self.selections))
@@ -169,7 +192,7 @@ class Experiment:
     def plan(self, changed: set[str] | None = None) -> Plan:
         """All runs that are known by now, from what is on disk; only `changed` ones, by name, are looked at again."""
         self.jobs = {at: job for at, job in self.jobs.items() if changed is not None and job.run.name not in changed}
-        jobs, selections, to_come = [], {}, []
+        jobs, selections, to_come, elsewhere, tuned_elsewhere = [], {}, [], {}, {}
         for entry in self.entries:
             if not self.protocol["tune"]:
                 jobs += self._jobs(entry, entry.settings(), self.base["seeds"], "grid")
@@ -178,15 +201,18 @@ class Experiment:
                 tuned, selection = self._tune(entry)
                 jobs += tuned
                 selections[entry.label] = selection
-            elif entry.settings_of not in selections:
-                selections[entry.settings_of] = self._chosen_elsewhere(entry.settings_of)
+            elif "." in entry.settings_of:
+                if entry.settings_of not in tuned_elsewhere:
+                    tuned_elsewhere[entry.settings_of] = self._tuned_elsewhere(entry.settings_of)
+                elsewhere[entry.label], selections[entry.settings_of] = tuned_elsewhere[entry.settings_of]
             selection = selections[entry.settings_of or entry.label]
             if selection is None:
-                to_come += [entry.composed] * len(self.base["seeds"])
+                to_come += [(entry.label, entry.composed)] * len(self.base["seeds"])
             else:
                 jobs += self._jobs(entry, [selection.chosen.setting], self.base["seeds"], "report")
         found = [selection for label, selection in selections.items() if selection and "." not in label]
-        return Plan(self.name, self.label, self.results, jobs, self.changes, found, to_come, self.base["only"])
+        only = self.base["only"]
+        return Plan(self.name, self.label, self.results, jobs, self.changes, found, to_come, elsewhere, only)
 
     def _tune(self, entry: "Entry") -> tuple[list[Job], Selection | None]:
         """The selecting runs so far, and what they chose if none of them is missing."""
@@ -214,8 +240,8 @@ class Experiment:
         lrs = [dict(setting)["optimizer.lr"] for setting in tried if rest <= set(setting)]
         return [tuple((best | {"optimizer.lr": lr}).items()) for lr in protocol.refine(lrs, best["optimizer.lr"])]
 
-    def _chosen_elsewhere(self, settings_of: str) -> Selection | None:
-        """What another experiment of the same tier has chosen for an entry of its own, once it has."""
+    def _tuned_elsewhere(self, settings_of: str) -> tuple[list[Job], Selection | None]:
+        """As `_tune`, of an entry of another experiment at the same tier."""
         name, _, label = settings_of.partition(".")
         chosen = [one for one in self.given if one.split("=")[0] not in ("experiment", "only", "also")]
         chosen.append(f"experiment={name}")
@@ -223,7 +249,7 @@ class Experiment:
         entry = next((entry for entry in other.entries if entry.label == label), None)
         if entry is None or entry.settings_of:
             raise ConfigError(f"settings_of={settings_of}: experiment={name} tunes no entry {label}")
-        return other._tune(entry)[1]
+        return other._tune(entry)
 
     def _scores(self, jobs: list[Job], tried: list[tuple]) -> list[protocol.Score]:
         column = "validation_acc" if self.protocol["select_on"] == "validation" else "test_acc"

@@ -12,6 +12,7 @@ import runpy
 import struct
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from unittest import mock
@@ -45,12 +46,14 @@ def composed(*overrides: str) -> DictConfig:
         return compose("train", list(overrides))
 
 
-def plan_of(*given: str) -> list[plan.Job]:
-    """The runs that `python sweep.py GIVEN` asks for."""
+def plan_of(*given: str, seeds: Iterable[int] = ()) -> list[plan.Job]:
+    """The runs that `python sweep.py GIVEN` asks for; with these seeds, too."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         config = compose("train", list(given), return_hydra_config=True)
         HydraConfig.instance().set_config(config)
-        return plan.Experiment(config, list(given)).plan().jobs
+        experiment = plan.Experiment(config, list(given))
+        experiment.base["seeds"] = sorted({*experiment.base["seeds"], *seeds})
+        return experiment.plan().jobs
 
 
 def typed(program: str, *arguments: str) -> subprocess.CompletedProcess:

@@ -15,7 +15,7 @@ FLOORS = {  # what each room may import of ours; an arrow only ever points down
     "runs": set(),
     "training": {"optimizers", "models", "data", "runs"},
     "analysis": {"optimizers", "runs"},
-    "sweeps": {"training", "data", "models", "runs"},
+    "sweeps": {"training", "data", "models", "analysis", "runs"},
     "theory": {"optimizers", "models", "data", "analysis", "runs"},
     "figures": {"optimizers", "models", "analysis", "runs"},
     "report": {"analysis", "runs"},

@@ -48,6 +48,8 @@ class Verdict:
     network: str | None = None  # where an experiment has several
     intervals: tuple[Interval, ...] = ()
     runs: tuple[str, ...] = ()  # those that have ended and judge it
+    labels: tuple[str, ...] = ()  # of these runs' entries; none: all
+    hours: float | None = None  # to decide it, if it is inconclusive and that is known
 
     def row(self) -> list[str]:
         """Under HEADER."""
@@ -76,8 +78,10 @@ def judge(results: Path, tier: str, experiment: str, ancestry: Ancestry | None =
     load, price = cache(partial(Archive.load, results, tier)), cache(partial(costs.price, results=results, tier=tier))
     verdicts = []
     for key, claim in read().items():
-        if experiment in claim.experiment:
-            judging = regimes.experiment(claim, experiment, tier)
+        for name in claim.experiment:
+            judging = regimes.experiment(claim, name, tier)
+            if experiment not in (name, judging):
+                continue
             archive = load(judging)
             about = [claim.section, judging * (len(claim.experiment) > 1)]
             about += [f"{claim.regime} regime" * (tier in regimes.TWO and claim.regime != "any")]
@@ -100,6 +104,9 @@ def _verdict(key: str, claim: Claim, place: str, archive: Archive, ancestry: Anc
         found = Finding(NOT_RUN, str(error))
     about.verdict, about.evidence, about.intervals = found.verdict, found.evidence, found.intervals
     about.runs = tuple(dict.fromkeys(judged.ended()["run"]))
+    about.hours = found.hours
+    if isinstance(claim, entries.Entries):
+        about.labels = (*claim.of, *claim.minus)
     reason = regimes.unmet(claim, judged)
     if found.verdict != NOT_RUN and reason:
         about.verdict, about.evidence = NOT_TESTABLE_HERE, f"{reason}. Measured: {found.numbers or found.evidence}"

@@ -1,13 +1,13 @@
 """A sentence's parts, each a quantity against its bounds, and the evidence in words."""
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from analysis import costs
+from analysis import costs, looks
 from analysis.statistics import Estimates, Quantity
 from analysis.verdicts import INCONCLUSIVE, LEAST_SEEDS, MOST_SEEDS, NOT_RUN, Bounds, combined, judge, more_seeds
 
@@ -103,41 +103,58 @@ def sentence(parts: Sequence[Part], judged: Archive) -> Finding:
         name = f"{part.name}: " * bool(part.name)
         numbers.append(f"{name}{about.numbers}{own}")
         texts.append(name + f"{about.verdict}, " * (len(parts) > 1) + about.numbers + about.more + own)
+    if judged.tier in looks.TIERS:
+        ending += f" ({looks.level(judged.tier):.1%} intervals, for {len(looks.LOOKS)} looks)"
     verdict = combined([part.verdict for part in found])
     intervals = tuple(about.interval for about in found if about.interval)
-    return Finding(verdict, "; ".join(texts) + ending, "; ".join(numbers) + ending, intervals)
+    runs: Counter = Counter()  # parts share settings, so the most that any of them asks for
+    for part in found:
+        runs |= Counter(part.runs)
+    never = any(part.verdict == INCONCLUSIVE and not part.runs for part in found)
+    hours = None if never or not runs else runs.total() * judged.ended()["seconds"].mean() / 3600
+    return Finding(verdict, "; ".join(texts) + ending, "; ".join(numbers) + ending, intervals, hours)
 
 
-class _Found(NamedTuple):
+@dataclass(frozen=True)
+class _Found:
     verdict: str
     numbers: str
     more: str = ""  # what would decide it
     variance: str = ""
     interval: Interval | None = None
+    runs: dict[Hashable, int] = field(default_factory=dict)  # the same in runs of each setting
 
 
 def _part(part: Part, judged: Archive) -> _Found:
+    level = looks.level(judged.tier)
     try:
         quantity = part.quantity()
     except Absent:
         return _Found(NOT_RUN, "no such run")
     except TooFew as few:
-        return _Found(INCONCLUSIVE, f"{few} of at least {LEAST_SEEDS} seeds", f"; {seeds_missing(judged)}")
-    found = judge(quantity, part.sample.estimates, part.between)
-    text = ""
+        return _Found(INCONCLUSIVE, f"{few} of at least {LEAST_SEEDS} seeds", f"; {seeds_missing(judged)}",
+                      runs=lacking(judged))  # fmt: skip
+    found = judge(quantity, part.sample.estimates, part.between, level)
+    text, runs = "", {}
     if found.verdict == INCONCLUSIVE:
-        more = more_seeds(quantity, part.sample.estimates, part.between)
+        more = more_seeds(quantity, part.sample.estimates, part.between, level)
         if more is None:
             text = f"; more than {MOST_SEEDS} more seeds would be needed for 80 % power"
         else:
-            cost = costs.of_runs(len(quantity.settings()) * more, judged.ended())
+            runs = {(id(part.sample), place): more for place in quantity.settings()}
+            cost = costs.of_runs(sum(runs.values()), judged.ended())
             text = f"; {more} more seed{'s' * (more > 1)} would decide it with 80 % power: {cost}"
     interval = Interval(part.name, found.verdict, found.value, found.low, found.high, part.between, part.form)
-    return _Found(found.verdict, found.spelled(part.form) + part.note, text, found.variance, interval)
+    return _Found(found.verdict, found.spelled(part.form) + part.note, text, found.variance, interval, runs)
 
 
 def seeds_missing(judged: Archive) -> str:
     """What the runs would take that give each setting the least number of seeds."""
-    ended = judged.ended()
-    seeds = ended.groupby("setting")["seed"].nunique().reindex(judged.runs["setting"].unique(), fill_value=0)
-    return f"{costs.of_runs(int((LEAST_SEEDS - seeds).clip(lower=0).sum()), ended)} to that"
+    return f"{costs.of_runs(sum(lacking(judged).values()), judged.ended())} to that"
+
+
+def lacking(judged: Archive) -> dict[Hashable, int]:
+    """How many runs of each setting are missing to the least number of seeds."""
+    seeds = judged.ended().groupby("setting")["seed"].nunique()
+    seeds = seeds.reindex(judged.runs["setting"].unique(), fill_value=0)
+    return {setting: int(LEAST_SEEDS - count) for setting, count in seeds.items() if count < LEAST_SEEDS}

@@ -64,6 +64,7 @@ class Finding(NamedTuple):
     evidence: str
     numbers: str = ""  # the evidence without verdicts, where it has some
     intervals: tuple[Interval, ...] = ()  # what the numbers say, where it is more than a count
+    hours: float | None = None  # of this machine, to decide what is inconclusive with 80 % power; None: not known
 
 
 def _experiment(name: str) -> str:

@@ -1,0 +1,38 @@
+"""What would decide each claim that is not: for `plan=true`, the cheapest first."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis import costs
+from analysis.claims.judge import Verdict, everything
+from analysis.verdicts import INCONCLUSIVE, NOT_RUN
+
+from .place import Place
+from .plan import Plan
+from .show import price
+
+
+def judged_here(results: Path, tier: str) -> list[Verdict]:
+    """The verdicts that rest on this tier's runs, or would; not those on experiments that ran at the paper's scale."""
+    ran = functools.cache(lambda name: tier != "paper" and costs.ran(name, results))
+    return [claim for claim in everything(results, tier) if claim.experiment and not ran(claim.experiment)]
+
+
+def table(results: Path, tier: str, plans: Sequence[Plan | str], place: Place) -> str:
+    """A line for each claim that is inconclusive (the seeds that decide it with 80 % power) or not run (its runs)."""
+    planned = {plan.experiment: plan for plan in plans if not isinstance(plan, str)}
+    lines = []
+    for claim in judged_here(results, tier):
+        plan = planned.get(claim.experiment or "")
+        if claim.verdict == INCONCLUSIVE:
+            lines.append((claim.hours, claim, "more seeds, 80 % power"))
+        elif claim.verdict == NOT_RUN and plan:
+            jobs, waiting = plan.asked(claim.labels)
+            lines.append((price(plan, place, jobs, waiting).hours[1], claim, f"{len(jobs) + len(waiting)} runs"))
+    lines.sort(key=lambda line: float("inf") if line[0] is None else line[0])
+    header = f"\n{'hours here':>10}  what would decide each open claim, tier {tier}, the cheapest first"
+    for cost, claim, how in lines:
+        hours_here = "unknown" if cost is None else f"{cost:,.1f}"
+        header += f"\n{hours_here:>10}  {claim.key} ({claim.experiment}): {claim.verdict}, {how}"
+    return header

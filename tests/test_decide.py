@@ -1,0 +1,98 @@
+"""decide=hours: what is trained next, when it stops, what it says; and the level of an interval for several looks."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from analysis import looks
+from analysis.claims.judge import Verdict
+from analysis.simulate import SD, looked
+from runs import archive
+from sweeps.decide import next_looks, spend
+from sweeps.plan import Plan
+
+
+def claim(key, experiment, verdict="inconclusive", labels=("a", "b")):
+    return Verdict(key, f"the claim {key}", "", verdict, "", experiment=experiment, labels=labels)
+
+
+def plans(trained):
+    """Experiments of three entries; a run of `dear` takes an hour, one of `cheap` a tenth."""
+
+    def plan(name, seeds):
+        jobs = [
+            SimpleNamespace(label=label, done=seed < trained[name], run=SimpleNamespace(id=f"{name}{label}{seed}"))
+            for label in "abc" for seed in range(seeds)
+        ]  # fmt: skip
+        return Plan(name, "laptop", Path(), jobs, [])
+
+    return plan
+
+
+def price(plan, jobs, waiting):
+    return len(jobs) * (1.0 if plan.experiment == "dear" else 0.1)
+
+
+def test_the_cheapest_look_comes_first_and_takes_only_what_the_claim_compares():
+    found = next_looks([claim("x", "dear"), claim("y", "cheap")], plans({"cheap": 3, "dear": 0}), price)
+    assert [(look.experiment, look.seeds, len(look.jobs), look.claims) for look in found] == [
+        ("cheap", 5, 2 * 2, ("y",)), ("dear", 3, 2 * 3, ("x",)),
+    ]  # fmt: skip
+    assert not next_looks([claim("y", "cheap")], plans({"cheap": 10}), price)
+
+
+def test_hours_are_spent_look_by_look_until_all_is_decided_or_nothing_fits():
+    trained = {"cheap": 0, "dear": 0}
+
+    def claims():
+        decided = trained["cheap"] >= 5
+        return [claim("x", "dear"), claim("y", "cheap", "reproduced" if decided else "inconclusive")]
+
+    def train(look):
+        trained[look.experiment] = look.seeds
+        return look.hours
+
+    lines = list(spend(5.0, claims, lambda open_: next_looks(open_, plans(trained), price), train))
+    assert trained == {"cheap": 5, "dear": 0}  # 0.6 and 0.4 hours; the 6 of `dear` do not fit
+    assert "cheap of a, b, 3 seeds" in lines[0] and "cheap of a, b, 5 seeds" in lines[1]
+    assert "decided: 1 claims" in lines[2] and "reproduced: the claim y" in lines[2]
+    assert lines[3].startswith("next: dear of a, b, 3 seeds, 6 runs now, 6.0 hours")
+
+
+def test_a_look_that_leaves_its_runs_undone_is_not_tried_again():
+    tried = []
+    list(spend(9.0, lambda: [claim("y", "cheap")], lambda open_: next_looks(open_, plans({"cheap": 0}), price),
+               lambda look: tried.append(look) or 0.1))  # fmt: skip
+    assert len(tried) == 1
+
+
+def test_the_level_of_one_look_is_95_percent_and_of_three_pocock_s():
+    assert looks.pocock((5,)) == pytest.approx(0.95, abs=1e-4)
+    assert looks.pocock((1, 2, 3)) == pytest.approx(1 - 0.0221, abs=2e-4)  # Pocock's table for three equal steps
+    assert looks.level("paper") == 0.95 < looks.level("laptop") == looks.pocock(looks.LOOKS)
+
+
+def test_three_looks_are_wrong_in_5_percent_and_at_95_percent_each_in_more():
+    wrong, careless = (sum(looked(0.0, level, times=4000)[:2]) for level in (looks.pocock(looks.LOOKS), 0.95))
+    assert wrong <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000) < careless
+    reproduced, refuted, _ = looked(2 * SD, looks.pocock(looks.LOOKS), times=1000)
+    assert reproduced > 0.9 and refuted < 0.01
+
+
+def test_further_seeds_of_a_planned_setting_stay_in_the_archive_and_other_settings_do_not(tmp_path):
+    def plan(lrs, seeds):
+        return {"experiment": "mine", "runs": [
+            {"folder": f"/nowhere/run-{lr}{seed}", "label": "sgd", "stage": "report",
+             "config": {"optimizer.lr": lr, "seed": seed}} for lr in lrs for seed in range(seeds)]}  # fmt: skip
+
+    archive.export(plan([0.1, 0.3], 4), tmp_path)
+    runs, _ = archive.read(tmp_path, "mine")
+    ended = [row | {"state": "finished"} for row in runs]
+    epochs = [{"run": row["run"], "epoch": 1} for row in ended]
+    archive.table.write(tmp_path / "mine-runs.csv", [row | {"epochs": 1} for row in ended])
+    archive.table.write(tmp_path / "mine-epochs.csv", epochs)
+    archive.export(plan([0.1], 2), tmp_path)
+    kept = archive.read(tmp_path, "mine")[0]
+    assert {(row["initial_lr"], row["seed"]) for row in kept} == {(0.1, seed) for seed in range(4)}
