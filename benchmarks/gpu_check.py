@@ -7,7 +7,7 @@ same weights after a step. Then what it costs: the optimizer's step beside SGD's
 images a second and peak memory in each numerics, beside a plain loop that is given the same ones.
 
 The JSON file is written after each check, which is where `plan=true` finds what was measured. A check that fails, or
-raises, does not stop the others. Exit status 1 if one failed, 2 without a GPU.
+raises, does not stop the others. Exit status 1 if one failed, 2 with fewer GPUs than --gpus.
 """
 
 import argparse
@@ -371,19 +371,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=ROOT / "results" / "gpu_check.json")
     parser.add_argument("--data", type=Path, default=os.environ.get("POWERSGD_DATA", ROOT / "downloads"))
-    parser.add_argument("--gpus", type=int, default=1, help="check so many, each in a process of its own")
+    parser.add_argument("--gpus", type=int, help="check so many, each in a process of its own; else the first")
     parser.add_argument("--once", action="store_true", help="not again where all was well with this GPU and torch")
     parser.add_argument("--seconds", type=float, default=BUDGET_SECONDS)
     arguments = parser.parse_args()
     found = torch.cuda.device_count()
-    if found < arguments.gpus:
-        print(f"gpu-check: {found} CUDA GPUs here, {arguments.gpus} asked for; nothing was checked", file=sys.stderr)
-        sys.exit(2)
+    if found < (arguments.gpus or 1):
+        print(f"gpu-check: no CUDA GPU here, or fewer than asked for ({found}); nothing was checked")
+        sys.exit(2 if arguments.gpus else 0)
     about = {"gpu": torch.cuda.get_device_name(0), "torch": torch.__version__, "cuda": torch.version.cuda}
     if arguments.once and _was_well(arguments.json, about):
         print(f"gpu-check: all was well before; {arguments.json}")
         return
-    others = [_other(number, arguments) for number in range(1, arguments.gpus)]
+    others = [_other(number, arguments) for number in range(1, arguments.gpus or 1)]
     device = torch.device("cuda:0")
     report = run(checks(device, Path(arguments.data)), about, arguments.json, arguments.seconds)
     failures = report["failures"] + [f"GPU {number}" for number, other in enumerate(others, 1) if other.wait()]

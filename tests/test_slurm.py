@@ -47,7 +47,10 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 SchedulerType=sched/backfill
-NodeName=localhost NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+GresTypes=gpu
+SlurmdParameters=config_overrides
+MaxArraySize=4
+NodeName=localhost NodeAddr=127.0.0.1 CPUs=32 RealMemory=100000 Gres=gpu:8 State=UNKNOWN
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -57,7 +60,7 @@ def missing() -> list[str]:
     programs = ("sbatch", "srun", "squeue", "scancel", "slurmctld", "slurmd", "munged")
     found = [shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") for program in programs]
     lacking = [] if all(found) else ["on Debian: apt install slurm-wlm munge"]
-    if not importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
+    if not importlib.util.find_spec("submitit"):
         lacking.append("pip install -r requirements-slurm.txt")
     return lacking
 
@@ -82,6 +85,9 @@ def slurm():
         configuration.write_text(CONFIGURATION.format(user=getpass.getuser(), folder=folder, ports=ports))
         version = 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
         (folder / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v{version}\nCgroupAutomount=no\n")
+        for number in range(8):
+            (folder / f"gpu{number}").touch()
+        (folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={folder}/gpu[0-7]\n")
         key = folder / "munge.key"
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(128))
@@ -117,13 +123,14 @@ def queue() -> str:
 
 
 def another(results: Path, epoch: int, known: list[Run]) -> tuple[Run, int, str]:
-    """One more run that is in training, its process, and the number of its job."""
+    """One more run that is in training, its process, and the number of its job, which has a GPU of its own."""
     names = {one.name for one in known}
     found = wait_for(lambda: next((r for r in runs(results) if r.name not in names and at(r, epoch)), None), 120)
     known.append(found)
     pid = owner(found)
     environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
     numbers = dict(line.partition("=")[::2] for line in environment)
+    assert numbers["SLURM_GPUS_ON_NODE"] == "1"
     return found, pid, f"{numbers['SLURM_ARRAY_JOB_ID']}_{numbers['SLURM_ARRAY_TASK_ID']}"
 
 
@@ -136,8 +143,9 @@ def timeless(run: Run) -> list[dict]:
 
 
 def test_jobs_that_are_killed_cancelled_requeued_or_out_of_time_end_with_the_same_metrics(begin, tmp_path):  # noqa: F811
-    arguments = ["epochs=6", "dataset.subset=4000", "seeds=[0,1,2]"]
-    sweep = begin("launcher=slurm", *arguments)
+    """Each run has one of eight generic GPUs; the cluster takes no array of more than three jobs."""
+    arguments = ["epochs=6", "dataset.subset=4000", "seeds=[0,1,2]", "device=cpu"]
+    sweep = begin("launcher=slurm", "launcher.gpus_per_node=1", *arguments)
     known = []
     killed, pid, _ = another(tmp_path, 1, known)
     os.kill(pid, signal.SIGKILL)
@@ -151,7 +159,8 @@ def test_jobs_that_are_killed_cancelled_requeued_or_out_of_time_end_with_the_sam
     assert not any(run.ended() for run in known[1:])
     status, out, errors = finished(sweep, 400)
     assert status == 0 and "6 of 6" in out and "Traceback" not in errors, errors
-    assert out.count("SLURM jobs; to look at them") >= 2  # the killed and the cancelled one needed another round
+    scripts = list(tmp_path.glob(".slurm/*/*submission.sh"))
+    assert scripts and all("--gpus-per-node=1" in script.read_text() for script in scripts)
     assert not queue()
     here = begin("launcher=here", *arguments, f"runs={tmp_path}/here")
     status, _, errors = finished(here, 200)
@@ -166,14 +175,14 @@ def test_jobs_that_are_killed_cancelled_requeued_or_out_of_time_end_with_the_sam
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_sweep_cancels_its_jobs_which_save(number, begin, tmp_path):  # noqa: F811
-    sweep = begin("launcher=slurm", "epochs=2", "dataset.subset=50000")
+    sweep = begin("launcher=slurm", "device=cpu", "epochs=2", "dataset.subset=50000")
     other = run("sbatch", "--parsable", "--job-name=powersgd-fig2", "--wrap=sleep 100", "--output=/dev/null")
     victim = wait_for(lambda: in_training(tmp_path, 0), seconds=120)
     sent = time.time()
     os.kill(sweep.pid, number)
     status, out, errors = finished(sweep)
     assert status == 128 + number and "Traceback" not in errors, errors
-    assert "cancelling the SLURM jobs powersgd-fig2-" in out
+    assert "cancelling the SLURM jobs powersgd-" in out + errors
     assert (victim.folder / "checkpoint.pt").stat().st_mtime > sent and not victim.busy() and not victim.rows()
     assert queue().split()[0] == other and len(queue().splitlines()) == 1  # nobody else's
     run("scancel", other)
@@ -181,5 +190,6 @@ def test_a_stopped_sweep_cancels_its_jobs_which_save(number, begin, tmp_path):  
 
 
 def test_what_sbatch_refuses_is_one_line(begin, tmp_path):  # noqa: F811
-    status, _, errors = finished(begin("launcher=slurm", "hydra.launcher.partition=nowhere"))
-    assert status == 2 and "cannot submit" in errors and "partition" in errors and "Traceback" not in errors, errors
+    for wrong, says in (("launcher.partition=nowhere", "of debug"), ("launcher.gpus_per_node=99", "device=cpu")):
+        status, _, errors = finished(begin("launcher=slurm", wrong))
+        assert status == 2 and "cannot submit" in errors and says in errors and "Traceback" not in errors, errors
