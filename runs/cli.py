@@ -5,6 +5,7 @@ file, a run that another process trains), 2 bad input, 128 + n stopped by signal
 POWERSGD_TRACEBACK=1 shows the traceback of an error instead of its line.
 """
 
+import contextlib
 import difflib
 import functools
 import importlib.util
@@ -159,7 +160,7 @@ def run(main) -> None:
     sys.argv[1:] = [RUN_ID.sub(r"\1='\2'", argument) for argument in sys.argv[1:]]
     for argument in sys.argv[1:]:
         group, _, option = argument.partition("=")
-        if option == "null" and (ROOT / "configs" / group).is_dir():
+        if _no_word(option) and group and (ROOT / "configs" / group).is_dir():
             leave(ConfigError(f"{argument}: choose one of the options in configs/{group}/"))
     for launcher, package in (("slurm", "submitit"), ("ray", "ray")):
         if f"launcher={launcher}" in sys.argv and not importlib.util.find_spec(package):
@@ -173,6 +174,14 @@ def run(main) -> None:
         if os.environ.get("POWERSGD_TRACEBACK"):
             raise
         leave(error)
+
+
+def _no_word(text: str) -> bool:
+    """Whether a command line's value is a number or a constant."""
+    with contextlib.suppress(ValueError):
+        float(text)
+        return True
+    return text in ("null", "true", "false")
 
 
 def leave(error: BaseException) -> None:

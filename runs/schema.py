@@ -439,6 +439,8 @@ def check(config: dict) -> None:
         raise ConfigError(
             f"dataset.validation={dataset['validation']}: must be below dataset.subset={dataset['subset']}"
         )
+    if dataset["sizes"] and config["batch_size"] > dataset["sizes"][0]:
+        raise ConfigError(f"batch_size={config['batch_size']}: {dataset['name']} has {dataset['sizes'][0]} images")
     if config["layer_norms"] and config["model"]["name"] != "mlp":
         raise ConfigError(f"layer_norms=true: only model=mlp has them, not {config['model']['name']}")
     if config["accumulate"] > config["batch_size"]:

@@ -313,13 +313,16 @@ def test_beginning_the_epoch_again_is_noticed(tmp_path, undisturbed):
 def test_a_lost_part_of_the_state_is_noticed(tmp_path, undisturbed, part):
     load = checkpoint.load
 
-    def without(run):
-        state = load(run)
-        if part == "optimizer":
-            state["optimizer"]["state"] = {}
-        else:
-            state["model"]["layers.0.bias"][0] = torch.nextafter(state["model"]["layers.0.bias"][0], torch.tensor(9.0))
-        return state
+    def without(run, restore):
+        def spoiled(state):
+            if part == "optimizer":
+                state["optimizer"]["state"] = {}
+            else:
+                bias = state["model"]["layers.0.bias"]
+                bias[0] = torch.nextafter(bias[0], torch.tensor(9.0))
+            restore(state)
+
+        return load(run, spoiled)
 
     spoiled(tmp_path, undisturbed(), lambda patches: patches.setattr(checkpoint, "load", without))
 
