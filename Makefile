@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 .NOTPARALLEL:
 FIG1 := fig1a fig1b fig1c fig1d fig1e fig1f fig1g fig1h fig1i fig1j
 PAIRS := fig1ab fig1cd fig1ef fig1gh fig1ij
-.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw verify paper paper-check gpu-check gpu-evidence sync watch dashboard .dashboards .browser test test-slow test-slurm mutants lint clean
+.PHONY: help all setup .install data plan fig1 $(FIG1) $(PAIRS) fig2 fig3 fig4 fig5 fig6 fig7 figures smoke claims report table1 table2 table3 tables theory redraw verify paper paper-check gpu-check gpu-evidence sync watch dashboard .dashboards .browser test test-slow test-slurm test-faults mutants lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -156,6 +156,9 @@ test-slow: $(READY)  ## the long tests
 
 test-slurm: $(READY)  ## launcher=slurm, with a SLURM started for it (needs slurm-wlm, munge, requirements-slurm.txt)
 	@POWERSGD_TEST_SLURM=1 $(PY) -m pytest -q -m slow tests/test_slurm.py
+
+test-faults: $(READY)  ## thousands of faults: kills, full disks, power cuts, flipped bits (needs cc); writes docs/reliability.md
+	@$(PY) -m tests.faults --write $(ARGS)
 
 mutants: $(READY)  ## which deliberate mistakes in the code that all results hang on do the tests notice? (minutes)
 	@$(PY) -m tests.mutants

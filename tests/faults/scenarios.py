@@ -1,0 +1,186 @@
+"""What the faults are done to: each scenario prepares a folder, acts in it, and says what must come out."""
+
+import copy
+import hashlib
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from analysis import records, style
+from figures import recipe
+from report import page
+from runs import archive, cli, sums
+from runs.files import write_atomically
+from runs.identity import identity, science
+from runs.interrupt import MESSAGE, Interrupted
+from runs.merge import merge
+from runs.run import Run
+from tests.helpers import composed, outcome
+from training.execute import execute
+
+from .harness import child, program
+
+SMALL = ("dataset=synthetic", "dataset.image_shape=[3,8,8]", "dataset.subset=60", "dataset.test_subset=30",
+         "batch_size=20", "epochs=2", "seed=3", "wandb.mode=disabled", "progress=false", "device=cpu")  # fmt: skip
+MLP = (*SMALL, "model=mlp", "model.depth=3", "model.width=8", "optimizer=powersgdm")
+CNN = (*SMALL, "model=resnet50", "tier=smoke", "dataset.augment=crop_flip",
+       "schedule=warm_restarts", "schedule.first=1", "precision=fp16", "optimizer=sgdm")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    prepare: Callable[[Path], None]
+    act: Callable[[Path], object]  # as a program does: errors end it in one line
+    came_out: Callable[[Path], object]  # equal, bit for bit, however often it was disturbed
+
+
+def the_run(folder: Path) -> Run:
+    (found,) = [path for path in (folder / "runs").glob("*/") if not path.name.startswith(".")]
+    return Run(found)
+
+
+def run_of(arguments: tuple[str, ...], name: str) -> Scenario:
+    """Without Hydra, which takes longer than the run; errors end it as they end train.py."""
+    settings = cli.typed(composed(*arguments))
+
+    def act(folder: Path) -> None:
+        config = copy.deepcopy(settings)
+        config.results, config.runs = str(folder), str(folder / "runs")
+        try:
+            execute(config)
+        except (Interrupted, KeyboardInterrupt) as stop:
+            print(MESSAGE, file=sys.stderr)
+            sys.exit(128 + getattr(stop, "signal", signal.SIGINT))
+        except cli.ERRORS as error:
+            cli.leave(error)
+
+    return Scenario(name, lambda folder: None, act, lambda folder: bits(outcome(the_run(folder))))
+
+
+def bits(value: object) -> str:
+    """A digest of plain values and tensors; nan equals nan."""
+    found = hashlib.sha256()
+
+    def add(value) -> None:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                found.update(repr(key).encode())
+                add(part)
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                add(part)
+        elif hasattr(value, "numpy"):
+            found.update(repr((value.dtype, value.shape)).encode() + value.numpy().tobytes())
+        else:
+            found.update(repr(value).encode())
+
+    add(value)
+    return found.hexdigest()
+
+
+def files(folder: Path) -> dict[str, str]:
+    """The digest of every file but leftovers of a killed write, which the next write of a name may leave behind."""
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.endswith(".tmp")}  # fmt: skip
+
+
+def plan_of(runs: Path) -> dict:
+    entries = []
+    for folder in sorted(runs.glob("*/")):
+        config = yaml.safe_load((folder / "config.yaml").read_bytes())
+        assert identity(config) == Run(folder).id
+        entries.append({"folder": str(folder), "label": config["optimizer"]["name"], "stage": "grid",
+                        "config": science(config)})  # fmt: skip
+    return {"experiment": "trial", "tier": "smoke", "changes": [], "runs": entries}
+
+
+def archived(finished: Path) -> Scenario:
+    """finished: a results folder with runs."""
+
+    def prepare(folder: Path) -> None:
+        shutil.copytree(finished / "runs", folder / "runs")
+
+    def act(folder: Path) -> None:
+        records.command(lambda: archive.export(plan_of(folder / "runs"), folder / "smoke" / "archive"))
+
+    def came_out(folder: Path) -> object:
+        assert not sums.damaged(folder / "smoke" / "archive")
+        return files(folder / "smoke" / "archive")
+
+    return Scenario("an archive", prepare, act, came_out)
+
+
+def figure(results: Path) -> Scenario:
+    """Figure 2's, over committed ones."""
+    drawn = recipe.all_figures()["fig2"]
+    epochs, provenance = records.collect(results, "paper", "fig2", redraw=True)
+
+    def prepare(folder: Path) -> None:
+        for path in (results / "paper").glob("figure2.*"):
+            write = sums.write if path.suffix in sums.SUFFIXES else write_atomically
+            write(folder / "paper" / path.name, b"the one before\n")
+        style.write_json(folder / "paper" / style.CAPTIONS, {"figure1": "of another"})
+
+    def act(folder: Path) -> None:
+        made = recipe.Figure(drawn.about, lambda *_: drawn.make(epochs, provenance))
+        records.command(lambda: recipe.draw(made, folder / "paper", "", True))
+
+    def came_out(folder: Path) -> object:
+        assert not sums.damaged(folder / "paper")
+        return files(folder)
+
+    return Scenario("a figure", prepare, act, came_out)
+
+
+def merged(finished: Path) -> Scenario:
+    def act(folder: Path) -> None:
+        records.command(lambda: merge(finished / "runs", folder / "runs"))
+
+    def came_out(folder: Path) -> object:
+        assert not list((folder / "runs").glob(".merge-*"))
+        return {path.name: bits(outcome(Run(path))) for path in sorted((folder / "runs").glob("*/"))}
+
+    return Scenario("a merge", lambda folder: None, act, came_out)
+
+
+def report(results: Path) -> Scenario:
+    """The page with the tables made before: what is left is what it reads and writes last."""
+    sections = [("The claims", page.verdict_table(results, "smoke"))]
+
+    def prepare(folder: Path) -> None:
+        for name in ("figure2.svg", "figure2.png", sums.NAME, style.CAPTIONS):
+            (folder / "smoke").mkdir(parents=True, exist_ok=True)
+            shutil.copy(results / "paper" / name, folder / "smoke" / name)
+        (folder / "smoke" / "report.html").write_text("the one before\n")
+
+    def act(folder: Path) -> None:
+        def write() -> None:
+            pictures = [folder / "smoke" / "figure2.svg"]
+            page.write_text(folder / "smoke" / "report.html", page.page("smoke", sections, pictures))
+            page.write_text(folder / "smoke" / "REPORT.md",
+                            page.markdown_page("smoke", sections, pictures, folder / "smoke"))  # fmt: skip
+
+        records.command(write)
+
+    return Scenario("a report", prepare, act, files)
+
+
+def planned() -> Scenario:
+    def act(folder: Path) -> None:
+        program("sweep", "experiment=fig2", "plan=true", "archive=true", f"results={folder}")()
+
+    return Scenario("a plan's costs", lambda folder: None, act, files)
+
+
+def finished_runs(folder: Path) -> Path:
+    """A results folder with two finished runs."""
+    for seed in (3, 4):
+        done = child(program("train", *MLP, f"seed={seed}", f"results={folder}"))
+        assert done.status == 0, done
+    return folder
