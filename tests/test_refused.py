@@ -40,7 +40,6 @@ REFUSED = {
     "dataset.workers=-1": "dataset.workers=-1",
     "checkpoint_seconds=nan": "checkpoint_seconds=nan",
     "seed=99999999999999999999": "seed=",
-    "tier=other": "tier=other: must be one of paper, laptop, smoke",
 }
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.faults [--share 1.0] [--jobs 2] [--only WORD] [--write]
 
-Prints the table; exit status 1 if anything was lost, silent or a traceback. --share: of the cases. --jobs: parts at once.
---only: the parts whose names hold the word. --write: puts the table into docs/reliability.md.
+Prints the table; exit status 1 if anything was lost, silent or a traceback. --share: of the cases. --jobs: how many parts
+at once. --only: the parts whose names hold the word. --write: puts the table into docs/reliability.md.
 """
 
 import argparse

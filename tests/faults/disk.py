@@ -62,6 +62,8 @@ def again(scenario: Scenario, folder: Path, expected: object, about: str) -> tup
         found = scenario.came_out(folder)
     except Exception as error:
         found = repr(error)
+    if isinstance(found, dict) and isinstance(expected, dict):
+        found, expected = dict(found.items() - expected.items()), dict(expected.items() - found.items())
     return ("same" if found == expected else "lost"), f"{about}; again: {found} instead of {expected}"
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import fcntl
 import io
 import os
 import runpy
@@ -65,27 +66,36 @@ class Ended:
 
 def child(function: Callable[[], object], seconds: float = TIMEOUT, signals: Callable[[int], None] | None = None):
     """Run a function in a fork; returns its Ended. signals: is given the pid, to disturb it."""
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        pid = os.fork()
-        if pid == 0:
+    (output, to_output), (errors, to_errors) = os.pipe(), os.pipe()
+    for pipe in (output, errors):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1 << 20)  # more than a child prints
+        os.set_blocking(pipe, False)
+    pid = os.fork()
+    if pid == 0:
+        try:
             os.setpgid(0, 0)
-            _as_child(function, output.fileno(), errors.fileno())
-        with suppress(OSError):
-            os.setpgid(pid, pid)
-        if signals:
-            signals(pid)
-        until = time.monotonic() + seconds
-        while (found := os.waitpid(pid, os.WNOHANG))[0] == 0:
-            if time.monotonic() > until:
-                os.killpg(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                return Ended(-99, "", f"hung for {seconds} s")
-            time.sleep(0.002)
-        texts = []
-        for file in (output, errors):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-        return Ended(os.waitstatus_to_exitcode(found[1]), *texts)
+            _as_child(function, to_output, to_errors)
+        finally:
+            os._exit(1)
+    os.close(to_output)
+    os.close(to_errors)
+    with suppress(OSError):
+        os.setpgid(pid, pid)
+    if signals:
+        signals(pid)
+    until = time.monotonic() + seconds
+    while (found := os.waitpid(pid, os.WNOHANG))[0] == 0 and time.monotonic() < until:
+        time.sleep(0.002)
+    if found[0] == 0:
+        os.killpg(pid, signal.SIGKILL)
+        found = os.waitpid(pid, 0)
+    texts = []
+    for pipe in (output, errors):
+        with open(pipe, "rb", buffering=0) as file:
+            texts.append((file.read(1 << 20) or b"").decode(errors="replace"))
+    if time.monotonic() > until:
+        return Ended(-99, texts[0], f"hung for {seconds} s; {texts[1]}")
+    return Ended(os.waitstatus_to_exitcode(found[1]), *texts)
 
 
 def _as_child(function: Callable[[], object], output: int, errors: int) -> None:

@@ -119,20 +119,19 @@ def archived(finished: Path) -> Scenario:
 def figure(results: Path) -> Scenario:
     """Figure 2's, over committed ones."""
     drawn = recipe.all_figures()["fig2"]
-    epochs, provenance = records.collect(results, "paper", "fig2", redraw=True)
+    made = drawn.make(*records.collect(results, "paper", "fig2", redraw=True))  # each child has it by its fork
 
     def prepare(folder: Path) -> None:
         for path in (results / "paper").glob("figure2.*"):
             write = sums.write if path.suffix in sums.SUFFIXES else write_atomically
-            write(folder / "paper" / path.name, b"the one before\n")
-        style.write_json(folder / "paper" / style.CAPTIONS, {"figure1": "of another"})
+            write(folder / path.name, b"the one before\n")
+        style.write_json(folder / style.CAPTIONS, {"figure1": "of another"})
 
     def act(folder: Path) -> None:
-        made = recipe.Figure(drawn.about, lambda *_: drawn.make(epochs, provenance))
-        records.command(lambda: recipe.draw(made, folder / "paper", "", True))
+        records.command(lambda: recipe.draw(recipe.Figure(drawn.about, lambda: made), folder, "", True))
 
     def came_out(folder: Path) -> object:
-        assert not sums.damaged(folder / "paper")
+        assert not sums.damaged(folder)
         return files(folder)
 
     return Scenario("a figure", prepare, act, came_out)
