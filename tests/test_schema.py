@@ -67,7 +67,7 @@ LIMITS = [
     ("dataset.test_subset", 1, 0, "at least 1"),
     ("dataset.validation", 0, -1, "at least 0"),
     ("dataset.workers", 0, -1, "at least 0"),
-    ("dataset.sizes", [1, 1], [1, 0], "two numbers, each at least 1"),
+    ("dataset.sizes", [128, 1], [1, 0], "two numbers, each at least 1"),
     ("dataset.sizes", [], [1], "two numbers, each at least 1"),
     ("model.depth", 2, 1, "at least 2"),
     ("model.width", 1, 0, "at least 1"),

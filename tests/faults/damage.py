@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis import costs, records, style
-from report import page
+from report.page import inline
 from runs import archive, sums, table
 from runs.files import read_json, write_json
 from runs.run import Run, RunError
@@ -19,6 +19,7 @@ from .disk import again, damages
 from .harness import Table, child
 from .scenarios import Scenario, plan_of, the_run
 
+DAMAGE = "flipped bits and cuts: "
 REFUSED = (ConfigError, RunError, records.NoRecords)
 
 
@@ -43,19 +44,20 @@ def files_of_results(results: Path, scratch: Path, table_: Table, flips: int, ch
         "a figure's table": ("paper/figure4.csv", lambda: table.read(folder / "paper" / "figure4.csv")),
         "a theorem's table": ("theory/bounds.csv", lambda: theory.load(folder / "theory")[0]),
         "the theorems' provenance": ("theory/provenance.json", lambda: theory.load(folder / "theory")[1]),
-        "a picture": ("paper/figure2.svg", lambda: page.figure_html(folder / "paper" / "figure2.svg")),
+        "a picture": ("paper/figure2.svg", lambda: inline(folder / "paper" / "figure2.svg", "", "")),
         "captions": ("paper/captions.json", lambda: style.captions(folder / "paper").get("figure2")),
         "costs": ("paper/costs.json", lambda: costs.read(folder, "paper")),
         "a calibration": ("calibration.json", lambda: cost.read_calibration(folder)),
         "a plan": ("plan.json", lambda: {key: read_json(folder / "plan.json", "", runs=list, changes=list).get(key)
                                          for key in plan}),
     }  # fmt: skip
-    for kind, (name, read) in kinds.items():
+    for name, read in kinds.values():
         path = folder / name
         whole, expected = path.read_bytes(), repr(read())
         for what, content in damages(whole, flips, flips, choose):
             path.write_bytes(content)
-            table_.add(f"damage: {kind}", *_read(read, expected, f"{name}, {what}"))
+            became = _read(read, expected, f"{name}, {what}")
+            table_.add(DAMAGE + ("JSON" if path.suffix == ".json" else "tables, pictures and their lists"), *became)
         path.write_bytes(whole)
 
 
@@ -91,13 +93,13 @@ def files_of_runs(scenario: Scenario, finished: Path, stopped: Path, scratch: Pa
                 about = f"{name} of a run that {state}, {what}"
                 if state == "ended":
                     became = _archived(run, entry, rows, folder, about)
-                    table_.add(f"damage: {name} of a run that {state}, archived", *became)
+                    table_.add(f"{DAMAGE}a run that {state}, archived", *became)
                 if state == "ended" and name.startswith("checkpoint"):  # nothing goes on from it
                     lines, _ = verify(folder, folder / "runs", folder)
                     became = "refused" if any(name in line for line in lines) else "silent"
-                    table_.add(f"damage: {name} of a run that {state}, verify", became, about)
+                    table_.add(f"{DAMAGE}a run that {state}", became, about)
                 else:
-                    table_.add(f"damage: {name} of a run that {state}", *again(scenario, folder, expected, about))
+                    table_.add(f"{DAMAGE}a run that {state}", *again(scenario, folder, expected, about))
                 shutil.rmtree(folder)
 
 

@@ -45,9 +45,9 @@ def failing_calls(scenario: Scenario, scratch: Path, table: Table, share: float,
             done = child(act)
             about = f"{scenario.name}, call {at} of {count}: {done}"
             if done.traceback or (done.status > 0 and not done.one_line) or done.status == -99:
-                table.add(f"{mode}: {scenario.name}", "traceback", about)
+                table.add(mode, "traceback", about)
             else:
-                table.add(f"{mode}: {scenario.name}", *again(scenario, folder, expected, about))
+                table.add(mode, *again(scenario, folder, expected, about))
             shutil.rmtree(folder)
 
 
@@ -90,8 +90,8 @@ def power_cuts(scenario: Scenario, scratch: Path, table: Table, variants: int, c
         for variant in range(variants):
             keep = (lambda: False, lambda: True, lambda: choose.random() < 0.5)[min(variant, 2)]
             after_power_cut(steps[:cut], start, folder, keep, lose_data=variant == 1)
-            table.add(f"power cut: {scenario.name}",
-                      *again(scenario, folder, expected, f"power cut after call {cut}, variant {variant}"))  # fmt: skip
+            about = f"{scenario.name}, after call {cut}, variant {variant}"
+            table.add("power cut", *again(scenario, folder, expected, about))
             shutil.rmtree(folder, ignore_errors=True)
 
 

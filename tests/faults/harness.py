@@ -135,7 +135,7 @@ class Table:
         """what: same, refused, lost, silent or traceback."""
         self.counts.setdefault(fault, Counter())[what] += 1
         if what in ("lost", "silent", "traceback"):
-            self.bad.append(f"{what}: {fault}: {about[:600]}")
+            self.bad.append(f"{what}: {fault}: {about[:2000]}")
             print(self.bad[-1], flush=True)
 
     def lines(self) -> list[str]:

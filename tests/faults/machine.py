@@ -51,9 +51,9 @@ def signals(scenario: Scenario, scratch: Path, table: Table, count: int, choose:
         about = f"{number.name}{' twice' * twice}: {done}"
         told = [line for line in done.errors.splitlines() if line.strip()]
         if done.traceback or (done.status > 0 and len(told) > 1):
-            table.add(f"{number.name} at any moment", "traceback", about)
+            table.add("signals at any moment", "traceback", about)
         else:
-            table.add(f"{number.name} at any moment", *again(scenario, folder, expected, about))
+            table.add("signals at any moment", *again(scenario, folder, expected, about))
         shutil.rmtree(folder)
 
 

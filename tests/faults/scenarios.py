@@ -13,9 +13,9 @@ import yaml
 
 from analysis import records, style
 from figures import recipe
-from report import page
+from report.page import inline
 from runs import archive, cli, sums
-from runs.files import write_atomically
+from runs.files import write_atomically, write_text
 from runs.identity import identity, science
 from runs.interrupt import MESSAGE, Interrupted
 from runs.merge import merge
@@ -149,21 +149,20 @@ def merged(finished: Path) -> Scenario:
 
 
 def report(results: Path) -> Scenario:
-    """The page with the tables made before: what is left is what it reads and writes last."""
-    sections = [("The claims", page.verdict_table(results, "smoke"))]
+    """A page with a picture in it, over the one before."""
 
     def prepare(folder: Path) -> None:
-        for name in ("figure2.svg", "figure2.png", sums.NAME, style.CAPTIONS):
-            (folder / "smoke").mkdir(parents=True, exist_ok=True)
-            shutil.copy(results / "paper" / name, folder / "smoke" / name)
-        (folder / "smoke" / "report.html").write_text("the one before\n")
+        for name in ("figure2.svg", "figure2.png", sums.NAME):
+            folder.mkdir(exist_ok=True)
+            shutil.copy(results / "paper" / name, folder / name)
+        (folder / "report.html").write_text("the one before\n")
 
     def act(folder: Path) -> None:
         def write() -> None:
-            pictures = [folder / "smoke" / "figure2.svg"]
-            page.write_text(folder / "smoke" / "report.html", page.page("smoke", sections, pictures))
-            page.write_text(folder / "smoke" / "REPORT.md",
-                            page.markdown_page("smoke", sections, pictures, folder / "smoke"))  # fmt: skip
+            write_text(
+                folder / "report.html", f"<html>{inline(folder / 'figure2.svg', 'figure2-', 'a figure')}</html>\n"
+            )
+            write_text(folder / "REPORT.md", "![figure2](figure2.svg)\n")
 
         records.command(write)
 
