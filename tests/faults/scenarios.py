@@ -173,7 +173,7 @@ def planned() -> Scenario:
     def act(folder: Path) -> None:
         program("sweep", "experiment=fig2", "plan=true", "archive=true", f"results={folder}")()
 
-    return Scenario("a plan's costs", lambda folder: None, act, files)
+    return Scenario("a plan's costs", lambda folder: None, act, lambda folder: files(folder / "paper"))
 
 
 def finished_runs(folder: Path) -> Path:
