@@ -104,7 +104,7 @@ paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, o
 	@$(PY) -m sweeps.paper_check
 
 # Each step skips what it has done, so the same command goes on after Ctrl-C.
-PAPER = $(PY) sweep.py experiments=[all] tier=paper launcher=local launcher.gpus=$(GPUS) $(ARGS)
+PAPER = $(PY) sweep.py experiments=[all] tier=paper launcher=local launcher.gpus=$(GPUS) keep=weights $(ARGS)
 paper: $(READY)  ## the whole paper tier on GPUS=8 of this machine, for HOURS=168 of each; plan=true only shows it (docs/cluster.md)
 	@test -n "$(GPUS)" || { echo "paper: how many GPUs? make paper GPUS=8" >&2; exit 2; }
 ifdef plan

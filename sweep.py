@@ -61,7 +61,8 @@ def main(config) -> None:
     elif config.status:
         print(*(plan if isinstance(plan, str) else show.status_table(plan, here) for plan in plans), sep="\n\n")
     else:
-        print(*(one for one in experiments if isinstance(one, str)), sep="\n")
+        for line in (one for one in experiments if isinstance(one, str)):
+            print(line)
         sweep([one for one in experiments if not isinstance(one, str)], here, config)
 
 

@@ -364,6 +364,7 @@ class Config:
     runs: str = how("results/runs")
     data_dir: str = how("downloads")
     checkpoint_seconds: float = how(60.0, at_least(0))
+    keep: str = how("all", one_of("all", "weights", "none"))
     wandb: Wandb = how(default_factory=Wandb)
     progress: bool = how(True)
 

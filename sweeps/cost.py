@@ -105,10 +105,12 @@ class Costs:
         return Fraction(1, asked or 1)
 
     def disk_gb(self, config: dict) -> float:
-        """Two generations of a checkpoint: the weights and what the optimizer keeps of each."""
-        optimizer = config["optimizer"]
+        """What stays of a run: two generations of a checkpoint, the weights and what the optimizer keeps of each."""
+        optimizer, weights = config["optimizer"], 4 * self.networks.size(config)[0] / 1e9
+        if config["keep"] != "all":
+            return weights if config["keep"] == "weights" else 0.0
         kept = 2 if optimizer["name"] in ("adam", "adamw") else 0 if optimizer.get("momentum") == 0 else 1
-        return 2 * 4 * (1 + kept) * self.networks.size(config)[0] / 1e9
+        return 2 * (1 + kept) * weights
 
 
 def memory_gb(config: dict, place: Place) -> int:

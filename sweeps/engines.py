@@ -5,6 +5,7 @@ sweeps/slurm.py and sweeps/on_ray.py are engines, too.
 """
 
 import multiprocessing
+import os
 import signal
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -37,7 +38,11 @@ class Task:
 
     def config(self, place: Place) -> dict:
         """What the worker is handed. It refuses to train anything but what was planned."""
-        return self.job.config | {"device": placed_device(self.job.config, place), "planned": self.job.run.id}
+        config = self.job.config | {"device": placed_device(self.job.config, place), "planned": self.job.run.id}
+        if place.gpus and config["dataset"]["folder"]:  # a GPU's share of the cores decodes its pictures
+            cores = int((os.cpu_count() or 1) * self.share / len(place.gpus)) - config["threads"]
+            config["dataset"] = config["dataset"] | {"workers": max(config["dataset"]["workers"], cores)}
+        return config
 
 
 class Engine(Protocol):

@@ -10,8 +10,9 @@ import torch
 
 from runs.run import Run, RunError
 from training import checkpoint
+from training.execute import execute
 
-from .helpers import assert_same
+from .helpers import assert_same, make_config
 
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
@@ -256,3 +257,14 @@ def test_a_checkpoint_holds_data_and_is_never_executed(saved):
     assert not mark.exists()
     torch.load(saved.folder / "checkpoint.damaged", weights_only=False)  # where what cannot be read is put
     assert mark.exists()  # it would have been
+
+
+@pytest.mark.parametrize(("keep", "left"), [("all", 2), ("weights", 1), ("none", 0)])
+def test_what_stays_of_an_ended_run_s_checkpoints(keep, left, tmp_path, fake_mnist):
+    run = execute(make_config(tmp_path, keep=keep))
+    found = sorted(run.folder.glob("checkpoint*"))
+    assert len(found) == left and run.ended() and run.status()["state"] == "finished"
+    if left:
+        state, damaged = checkpoint.intact(run)
+        assert not damaged and len(state["history"]) == 2 and ("optimizer" in state) == (keep == "all")
+    assert execute(make_config(tmp_path, keep=keep)).ended()  # asking again costs nothing

@@ -58,11 +58,10 @@ def test_local_workers_share_eight_gpus_and_a_killed_one_costs_nothing(tmp_path,
     with contextlib.suppress(TypeError, ProcessLookupError):
         os.kill(owner(victim), signal.SIGKILL)
     out = finished(sweep)
-    found = runs(tmp_path)
-    assert all(run.ended() for run in found) and len(found) >= 40, len(found)
-    assert 1 < at_once <= 8
     (use,) = re.findall(r"8 GPUs, in use (\d+)%", out)
+    found = [Run(folder) for folder in (tmp_path / "runs").iterdir()]
     print(f"{len(found)} runs, {at_once} at once, {use} % of the time in use")
+    assert all(run.ended() for run in found) and len(found) >= 40 and 1 < at_once <= 8
     assert int(use) >= 90
     here = tmp_path / "here"
     chosen = ["experiments=[fig2]", "seeds=[0]", "launcher=here", "epochs=12", f"runs={here}"]

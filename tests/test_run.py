@@ -103,7 +103,7 @@ OPERATIONAL = {
     "experiment", "tier", "source", "unavailable_reason", "seeds", "grid", "protocol", "also", "only", "plan", "status",
     "calibrate", "merge", "verify", "archive", "rerun", "planned", "budget", "retry", "report", "launcher",
     "experiments", "device", "threads", "accumulate", "channels_last", "compile", "deterministic", "sync_batchnorm",
-    "results", "runs", "data_dir", "checkpoint_seconds", "wandb", "progress", "model.summary", "optimizer.grid",
+    "results", "runs", "data_dir", "checkpoint_seconds", "keep", "wandb", "progress", "model.summary", "optimizer.grid",
     "dataset.verify", "dataset.workers", "dataset.sizes",
 }  # fmt: skip
 SCIENCE = {"dataset", "model", "optimizer", "schedule", "epochs", "batch_size", "seed", "precision", "batch_statistics",

@@ -68,6 +68,14 @@ def load(run: Run, restore: Callable[[dict], None] = lambda state: None) -> dict
     return None
 
 
+def prune(run: Run, keep: str) -> None:
+    """Of an ended run, locked by the caller: "all" stays, or its "weights" and rows alone, or "none"."""
+    if keep == "weights" and (state := intact(run)[0]):
+        save(run, {"model": state["model"], "history": state["history"]})
+    for name in {"all": (), "weights": (PREVIOUS,), "none": (PREVIOUS, NEWEST)}[keep]:
+        (run.folder / name).unlink(missing_ok=True)
+
+
 def intact(run: Run) -> tuple[dict | None, dict[Path, str]]:
     """The newest intact state, and what is wrong with each generation that is damaged. Touches nothing."""
     state, damaged = None, {}

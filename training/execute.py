@@ -9,7 +9,7 @@ from runs.interrupt import Interrupted
 from runs.run import Run, RunError
 from runs.schema import Config, ConfigError
 
-from . import tracking
+from . import checkpoint, tracking
 from .distributed import World
 from .loop import train
 
@@ -54,4 +54,5 @@ def execute(
                 raise OSError(error.errno, message) from None
             raise
         tracker.finish(state, run.status()["reason"])
+        checkpoint.prune(run, config.keep)
     return run
