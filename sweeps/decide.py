@@ -4,6 +4,7 @@ A look at a claim is its experiment with so many seeds as analysis/looks.py says
 one look has decided is not trained further; the intervals of such a tier are wide enough for all looks together.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ def next_looks(
     for claim in open_claims:
         if claim.experiment:
             groups.setdefault((claim.experiment, claim.labels), []).append(claim.key)
-    found = []
+    found, plan = [], functools.cache(plan)
     for (name, labels), keys in groups.items():
         for seeds in looks.LOOKS:
             made = plan(name, seeds)
