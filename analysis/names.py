@@ -1,9 +1,16 @@
 """How optimizers and networks are called on pictures and in tables; who is not listed is called by its own name."""
 
+import re
+
 from analysis.records import EXPERIMENTS
 
 OPTIMIZERS = {"sgd": "SGD", "sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSGD", "powersgdm": "PowerSGDM",
-              "powersgdr": "PowerSGDR", "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "Adam"}  # fmt: skip
+              "powersgdr": "PowerSGDR", "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "Adam",
+              "sign": "sign of the gradient", "rescaled_sgd": "g, PowerSGD's length", "normalised_sgd": "g, length lr",
+              "tensorwise_rescaled_sgd": "g, PowerSGD's length per tensor",
+              "tensorwise_normalised_sgd": "g, length lr per tensor",
+              "raw": "SGD, inputs in [0, 1]", "normalised": "SGD, normalised inputs", "initialised": "SGD"}  # fmt: skip
+INITS = {"he": "He", "xavier": "Xavier", "lecun": "LeCun", "orthogonal": "orthogonal", "torch": "torch"}
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121", "wrn26": "WRN-26-10", "resnext29": "ResNeXt-29",
             "resnet50_imagenet": "ResNet-50"}  # fmt: skip
 DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}
@@ -14,6 +21,14 @@ def optimizer(entry: str) -> str:
     """Of a grid entry: its label's name, and what tells its settings apart."""
     label, comma, rest = entry.partition(",")
     return OPTIMIZERS.get(label, label) + comma + rest
+
+
+def entry(text: str) -> str:
+    """As `optimizer`, on pictures: in words, without the network that a label begins with."""
+    network, dash, rest = text.partition("-")
+    text = rest if dash and network in NETWORKS else text
+    text = re.sub(r", init (\w+)", lambda found: f", {INITS.get(found[1], found[1])} initialisation", optimizer(text))
+    return text.replace("_", " ")
 
 
 def task(model: str, dataset: str) -> str:

@@ -9,8 +9,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.collections import PolyCollection
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
+from analysis import names
 from analysis.statistics import curve_interval
 from runs import sums
 from runs.files import locked, read_json, write_json
@@ -24,6 +27,7 @@ plt.rcParams.update(
     {
         "figure.dpi": 150,
         "font.size": 9,
+        "legend.fontsize": 8,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
@@ -40,13 +44,13 @@ def nth(index: int) -> tuple[str, str]:
     return COLOURS[index % len(COLOURS)], DASHES[(index + index // len(COLOURS)) % len(DASHES)]
 
 
-def curves(axes, series: list[list[float]], label: str, colour: str, dash: str = "-", parts: int = 1) -> None:
-    """Mean over seeds with its 95 % interval, the single runs faint behind it; `parts` values an epoch."""
-    for values in series:
-        axes.plot(np.arange(1, len(values) + 1) / parts, values, dash, color=colour, alpha=0.25, linewidth=0.7)
+def curves(axes, series: list[list[float]], label: str, colour: str, dash: str = "-", parts: int = 1,
+           band: bool = True) -> None:  # fmt: skip
+    """Mean over seeds, with its 95 % interval as a band (stamp says so); `parts` values an epoch."""
     summary = curve_interval(series)
     epochs = np.arange(1, len(summary) + 1) / parts
-    axes.fill_between(epochs, summary[:, 1], summary[:, 2], color=colour, alpha=0.15, linewidth=0)
+    if band and len(series) > 1:
+        axes.fill_between(epochs, summary[:, 1], summary[:, 2], color=colour, alpha=0.12, linewidth=0)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.plot(epochs, summary[:, 0], dash, color=colour, linewidth=1.8, label=label)
 
@@ -54,7 +58,7 @@ def curves(axes, series: list[list[float]], label: str, colour: str, dash: str =
 def paper_line(axes, value: float, text: str) -> None:
     """A value that the paper states, marked as the paper's."""
     axes.axhline(value, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)))
-    axes.annotate(text, (1, value), (1, value + 0.015), fontsize=7, color="#555555")
+    axes.annotate(text, (1, value), (1, value + 0.015), fontsize=8, color="#555555")
 
 
 def listed(axes) -> list:
@@ -62,23 +66,32 @@ def listed(axes) -> list:
     return list(np.ravel(axes))
 
 
-def heatmap(axes, values: np.ndarray, low: float, high: float, shown) -> None:
-    """A cell for each value [rows, columns], dark for high; `shown(value)` is written in it. NaN is hatched."""
+def heatmap(axes, values: np.ndarray, low: float, high: float, shown):
+    """A cell for each value [rows, columns], dark for high; `shown(row, column)` is written in it. NaN is hatched.
+
+    Returns what `scale` takes.
+    """
     # Cells with edges, not an image: an SVG image would be a bitmap.
-    axes.pcolormesh(np.ma.masked_invalid(values), cmap="Blues", vmin=low, vmax=high, edgecolors="#bbbbbb",
-                    linewidth=0.5)  # fmt: skip
+    mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap="Blues", vmin=low, vmax=high, edgecolors="#bbbbbb",
+                           linewidth=0.5)  # fmt: skip
     for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
             box = plt.Rectangle((column, row), 1, 1, fill=False, hatch="///", edgecolor="#aaaaaa", linewidth=0)
             axes.add_patch(box)
         else:
-            dark = value > (low + high) / 2
-            axes.text(column + 0.5, row + 0.5, shown(value), ha="center", va="center", fontsize=7,
-                      color="white" if dark else "black")  # fmt: skip
+            light = np.dot(mesh.to_rgba(value)[:3], (0.299, 0.587, 0.114)) > 0.55
+            axes.text(column + 0.5, row + 0.5, shown(row, column), ha="center", va="center", fontsize=8,
+                      color="black" if light else "white")  # fmt: skip
     axes.grid(False)
     axes.set_xticks(np.arange(values.shape[1]) + 0.5)
     axes.set_yticks(np.arange(values.shape[0]) + 0.5)
     axes.tick_params(length=0)
+    return mesh
+
+
+def scale(figure, mesh, panels, label: str) -> None:
+    """The colours of heatmaps, in numbers, to the right of their panels."""
+    figure.colorbar(mesh, ax=panels, label=label, fraction=0.03, pad=0.02).outline.set_visible(False)
 
 
 def log_axis(axis) -> None:
@@ -91,25 +104,34 @@ def log_axis(axis) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
+TIERS = {"paper": "At the paper's scale.", "laptop": "At a laptop's scale: smaller networks, fewer steps.",
+         "short": "At a reduced scale: smaller networks, 15 epochs of 10,000 images.",
+         "smoke": "A smoke test: shows that it runs, not what holds."}  # fmt: skip
+
+
 def stamp(figure, provenance: dict) -> None:
-    """The tier, the seeds and the runs that are shown, on the face of the picture; what is missing, by its label."""
+    """The scale, the seeds and the runs that are shown, on the face of the picture; what is missing; what a band is."""
     runs, shown, missing = provenance["runs"], provenance["shown"], provenance["missing"]
-    fewer = "up to " if missing and len(provenance["seeds"]) > 1 else ""
-    text = f"tier {provenance['tier']}, {fewer}{counted(len(provenance['seeds']), 'seed')}, "
-    text += counted(runs, "run") if shown == runs else f"{shown} of {runs} runs shown"
+    fewer = "Up to " if missing and len(provenance["seeds"]) > 1 else ""
+    text = TIERS.get(provenance["tier"], "With settings of one's own.")
+    text += f" {fewer}{counted(len(provenance['seeds']), 'seed')}, "
+    text += counted(runs, "run") if shown == runs else f"{shown} of the experiment's {runs} runs"
     if provenance["changes"]:
         text += f" (changed: {' '.join(provenance['changes'])})"
     if missing:
-        labels = list(dict.fromkeys(name.split(",")[0] for name in missing))
-        text += f", {counted(len(missing), 'run')} missing ({', '.join(labels[:4])}{', ...' if labels[4:] else ''})"
+        labels = dict.fromkeys(names.entry(name.split(", lr ")[0]) for name in missing)
+        text += f"; {counted(len(missing), 'run')} not made yet ({', '.join([*labels][:4])}{', …' * (len(labels) > 4)})"
     if provenance["other_data"]:
-        text += f", OTHER DATA in {', '.join(provenance['other_data'])}"
-    if len(provenance["environments"]) > 1:  # commits, versions, devices: the report says which
-        text += f", {len(provenance['environments'])} environments"
-    if provenance["tier"] == "smoke":
-        text += ": shows that it runs, not what holds"
-    text = "\n".join(textwrap.wrap(text, int(17 * figure.get_figwidth())))  # of 7 points, so many fit in an inch
-    figure.text(0.995, 0.005, text, ha="right", va="bottom", fontsize=7, color="#555555")
+        text += f"; OTHER DATA in {', '.join(provenance['other_data'])}"
+    if len(provenance["environments"]) > 1:  # the report says which
+        text += f"; made with {len(provenance['environments'])} versions of code or machine"
+    if any(isinstance(part, PolyCollection) for axes in figure.axes for part in axes.collections):
+        text += ". Band: 95 % interval of the mean over seeds"
+    lines = textwrap.wrap(text, int(15 * figure.get_figwidth()))  # of 8 points, so many fit in an inch
+    figure.text(0.995, 0.005, "\n".join(lines), ha="right", va="bottom", fontsize=8, color="#555555")
+    if isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
+        high = 0.16 * len(lines) / figure.get_figheight()
+        engine.set(rect=(0, high, 1, 1 - high))
 
 
 def reduced(provenance: dict) -> str:
@@ -136,16 +158,22 @@ def save(figure, path: Path, caption: str) -> list[Path]:
     return written
 
 
+SPOKEN = {"$": "", "\\alpha": "α", "\\gamma": "γ", "\\|": "‖", "{": "", "}": ""}  # of matplotlib's mathematics
+
+
 def described(figure, caption: str) -> str:
     """What a picture shows to those who cannot see it: its caption, and each panel's axes and curves."""
-    parts = [caption]
+    parts = [caption, figure.get_suptitle()] if figure.get_suptitle() else [caption]
     for axes in figure.axes:
         title, across, up = axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
-        names = [label for label in axes.get_legend_handles_labels()[1] if not label.startswith("_")]
-        words = [title, f"{up} over {across}" if up and across else up or across, ", ".join(names)]
+        labels = [label for label in axes.get_legend_handles_labels()[1] if not label.startswith("_")]
+        words = [title, f"{up} over {across}" if up and across else up or across, ", ".join(labels)]
         if axes.get_visible() and axes.axison and any(words):
             parts.append("; ".join(filter(None, words)))
-    return " ".join(" ".join(f"{part.rstrip('.')}." for part in parts).replace("$", "").split())
+    text = " ".join(" ".join(f"{part.rstrip('.')}." for part in parts).split())
+    for written, read in SPOKEN.items():
+        text = text.replace(written, read)
+    return text
 
 
 def captions(folder: Path) -> dict[str, dict[str, str]]:

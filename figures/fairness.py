@@ -16,12 +16,14 @@ def make(epochs: pd.DataFrame, provenance: dict) -> dict:
     tried = only(epochs, stage="grid")
     shown = {"seeds": sorted(tried["seed"].unique().tolist()), "shown": tried["run"].nunique()}
     return {
-        stem: draw(budget.scores(epochs), provenance | shown),
+        stem: draw(
+            budget.scores(epochs), provenance | shown, names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
+        ),
         f"{stem}.md": title + markdown(budget.HEADER, budget.compared(epochs)),
     }
 
 
-def draw(found: dict[str, list[float]], provenance: dict):
+def draw(found: dict[str, list[float]], provenance: dict, task: str):
     figure, axes = style.plt.subplots(figsize=(5, 3.8))
     for index, (label, values) in enumerate(found.items()):
         ks = range(1, len(values) + 1)
@@ -30,9 +32,9 @@ def draw(found: dict[str, list[float]], provenance: dict):
                   label=names.optimizer(label))  # fmt: skip
     axes.xaxis.get_major_locator().set_params(integer=True)  # pyright: ignore[reportCallIssue]
     axes.set(xlabel="settings tried, k", ylabel="expected best test accuracy of k",
-             title=f"the best of k settings, {provenance['experiment']}")  # fmt: skip
-    axes.legend(fontsize=7)
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
+             title=f"{task}{style.reduced(provenance)}: the best of k settings")  # fmt: skip
+    axes.legend()
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     style.stamp(figure, provenance)
     return figure
 

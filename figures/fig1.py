@@ -11,6 +11,7 @@ import pandas as pd
 from analysis import names, style
 from analysis.paper import best_test_acc
 from analysis.records import EXPERIMENTS, best, last, parts
+from analysis.statistics import t_interval
 from analysis.tables import interval, markdown
 
 from .recipe import Figure, missing, reported
@@ -28,19 +29,28 @@ def make(train: str, test: str, regime: str, epochs: pd.DataFrame, provenance: d
 
 
 def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
-    test = column == "test_acc"
-    figure, axes = style.plt.subplots(figsize=(5, 4))
+    """Mean curves, and beside them on the same axis the best epoch of each optimizer: mean and 95 % interval."""
+    test, paper = column == "test_acc", best_test_acc(epochs["dataset"].iloc[0], epochs["model"].iloc[0])
+    figure, (axes, ends) = style.plt.subplots(1, 2, figsize=(5.7, 5), sharey=True, width_ratios=(3, 1.3))
+    labels = []
     for index, (entry, chosen) in enumerate(epochs.groupby("entry", sort=False)):
-        top = f", best {best(chosen, column)[column].mean():.2%}" if test else ""
+        colour, dash = style.nth(index)
+        top = best(chosen, column)[column]
+        labels.append(names.entry(str(entry)))
+        stated = paper.get(str(chosen["label"].iloc[0])) if test else None
+        text = f", best {top.mean():.2%}" + (f" (paper {stated:.2%})" if stated else "")
         series, each = parts(chosen, column)
-        style.curves(axes, series, names.optimizer(str(entry)) + top, *style.nth(index), parts=each)
-    if test and provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
-        for label, value in best_test_acc(epochs["dataset"].iloc[0], epochs["model"].iloc[0]).items():
-            style.paper_line(axes, value, f"paper, {names.optimizer(label)}: {value:.2%}")
-    axes.set(xlabel="epoch", ylabel="test accuracy" if test else "train accuracy (running)",
-             title=title + style.reduced(provenance))  # fmt: skip
-    axes.legend(fontsize=7)
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
+        style.curves(axes, series, labels[-1] + text * test, colour, dash, parts=each, band=False)
+        mean, low, high = t_interval(top)
+        ends.errorbar(index, mean, [[mean - low], [high - mean]], color=colour, marker="o", markersize=4, capsize=2)
+        if stated and provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
+            ends.plot(index, stated, "D", color="none", markeredgecolor="black", markersize=5)
+    axes.set(xlabel="epoch", ylabel="test accuracy" if test else "train accuracy (running)")
+    ends.set_xticks(range(len(labels)), labels, rotation=90)
+    ends.set_title("best epoch, 95 % interval" + "; ◇ paper" * (test and provenance["tier"] == "paper"), fontsize=8)
+    figure.suptitle(title + style.reduced(provenance), fontsize=10)
+    figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0.065))
+    figure.tight_layout(rect=(0, 0.23, 1, 1))
     style.stamp(figure, provenance)
     return figure
 

@@ -32,27 +32,37 @@ def make(epochs: pd.DataFrame, provenance: dict) -> dict:
 
 
 def draw(epochs: pd.DataFrame, provenance: dict):
-    figure, (accuracy, norm) = style.plt.subplots(1, 2, figsize=(9, 3.8))
+    figure, (accuracy, norm) = style.plt.subplots(1, 2, figsize=(9, 4))
     for index, (_, chosen) in enumerate(epochs.groupby("setting", sort=False)):
         first, (colour, dash) = chosen.iloc[0], style.nth(index)
-        label = f"{names.optimizer(first['entry'])}, lr {first['initial_lr']:g}"
+        label = f"{names.entry(first['entry'])}, lr {first['initial_lr']:g}"
         label += "" if pd.isna(first["gamma"]) else f", γ {first['gamma']:g}"
         style.curves(accuracy, curves(chosen, "train_acc"), label, colour, dash)
-        column = "grad_norm1" if chosen["powered_norm1"].isna().all() else "powered_norm1"
-        style.curves(norm, curves(chosen, column), label, colour, dash)
-        zeros = chosen["epoch"][chosen[column] == 0]
-        if len(zeros):  # which a logarithmic axis cannot show
-            text = f"{label}:\nexactly 0 from epoch {zeros.min()} on"
-            norm.annotate(text, (zeros.min(), 0.3), xytext=(zeros.min() + 0.3, 0.3), fontsize=7, color=colour)
+        powered = chosen["powered_norm1"].notna().any()
+        for column in ["grad_norm1", "powered_norm1"][: 1 + powered]:
+            norms(norm, chosen, column, colour, "-" if column == "powered_norm1" or not powered else ":")
     for stated in reference()["figure2"]:
         value = stated["train_acc"]
         style.paper_line(accuracy, value, f"paper, {names.optimizer(stated['optimizer'])}: {100 * value:.2f} %")
     accuracy.set(xlabel="epoch", ylabel="train accuracy (running)", ylim=(0, 1.08), title="(a) train accuracy")
-    norm.set(xlabel="epoch", ylabel="1-norm, first layer", yscale="log", title="(b) gradient g, for PowerSGD σ(g)")
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.03))
-    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    norm.set(xlabel="epoch", ylabel="1-norm, mean over the epoch", yscale="log")
+    norm.set_title("(b) first layer's gradient: solid as stepped with,\ndotted PowerSGD's before the power")
+    norm.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.07))
+    figure.tight_layout(rect=(0, 0.13, 1, 1))
     style.stamp(figure, provenance)
     return figure
+
+
+def norms(axes, chosen: pd.DataFrame, column: str, colour: str, dash: str) -> None:
+    """Mean over the seeds; where it is exactly 0, which a logarithmic axis cannot show, the line ends and says so."""
+    means = chosen.groupby("epoch")[column].mean()
+    shown = means[means > 0]
+    axes.plot(shown.index, shown, dash, color=colour, linewidth=1.8, marker="o" if len(shown) == 1 else "")
+    if len(shown) < len(means) and len(shown) and dash == "-":
+        text = f"lr {chosen['initial_lr'].iloc[0]:g}: exactly 0 from epoch {shown.index[-1] + 1} on"
+        axes.annotate(text, (shown.index[-1], shown.iloc[-1]), (7, -3), textcoords="offset points", fontsize=8,
+                      color=colour)  # fmt: skip
 
 
 def last_epoch_table(epochs: pd.DataFrame) -> str:

@@ -46,7 +46,7 @@ def draw(epochs: pd.DataFrame, provenance: dict):
     lrs, rows = provenance["axes"]["initial_lr"][::-1], provenance["entries"]
     data = grid.values(last(epochs), "train_acc", rows, lrs)
     figure, axes = style.plt.subplots(figsize=(len(lrs) + 1, 1.4 + 0.28 * max(len(rows), 8)))
-    grid.panel(axes, data, rows, lrs, 0, 1, "{:.2%}".format)
+    grid.panel(axes, data, rows, lrs, 0, 1, lambda row, column: f"{data[row, column]:.2%}")
     stated = next(entry for entry in reference()["figure2"] if entry["optimizer"] == "powersgd")
     title = f"train accuracy of the last epoch, mean over seeds\n(paper, lr {stated['lr']:g} γ {stated['gamma']:g}: "
     axes.set(xlabel="learning rate", ylabel="γ")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import style
+from analysis.paper import reference
 from analysis.records import NoRecords, best, last
 from analysis.tables import markdown
 
@@ -25,7 +26,7 @@ def make(stem: str, title: str, epochs: pd.DataFrame, provenance: dict) -> dict:
     text = f"# {title}, tier {provenance['tier']}\n\n{verdicts(provenance)}![{stem}]({stem}.svg)\n\n"
     table = cells.rename(columns={"initial_lr": "lr"}).drop(columns=["label", "setting"])
     return {
-        stem: draw(cells, provenance),
+        stem: draw(cells, provenance, title),
         f"{stem}.csv": table.rename(columns={"entry": "label"}),
         f"{stem}.md": text + summary(cells) + missing(provenance),
     }
@@ -56,26 +57,55 @@ def ending(end, success: float) -> str:
     return "dead" if end.grad_norm1 == 0 else "all epochs"
 
 
-def draw(cells: pd.DataFrame, provenance: dict):
-    """A panel a depth; a row a gamma, and above them the rows of other optimizers."""
-    lrs, _, depths = provenance["axes"].values()
-    rows, shared = provenance["entries"], provenance["shared"]
-    width = 2.6 if len(depths) <= 4 else 1.5
-    figure, panels = style.plt.subplots(1, len(depths), figsize=(width * len(depths) + 0.6, 4.6), sharey=True)
+def draw(cells: pd.DataFrame, provenance: dict, title: str = ""):
+    """A panel a depth that was run; a row a gamma, and above them the rows of other optimizers.
+
+    Colour: the train accuracy reached. An orange frame: trained where the paper says that nothing trains.
+    """
+    lrs = provenance["axes"]["initial_lr"][::-1]
+    rows, shared, paper = provenance["entries"], provenance["shared"], reference()["figure4"]
+    depths = sorted(cells["depth"].unique())
+    size = (min(2.5 * len(depths) + 2, 11), 1.9 + 0.27 * max(len(rows), 5))
+    figure, panels = style.plt.subplots(1, len(depths), figsize=size, sharey=True, layout="constrained")
+    panels = style.listed(panels)
     named = functools.partial(grid.row_name, alone=len({gamma for _, gamma in rows}) == 1)
-    for axes, depth in zip(style.listed(panels), depths, strict=True):
-        shares = grid.values(cells[cells["depth"] == depth], "succeeded", rows, lrs[::-1])
-        grid.panel(axes, shares, rows, lrs[::-1], 0, 1, lambda value: "" if value in (0, 1) else f"{value:.2f}",
-                   named)  # fmt: skip
-        axes.set(title=f"{depth} layers", xlabel="learning rate")
+    hatched = against = False
+    for axes, depth in zip(panels, depths, strict=True):
+        part = cells[cells["depth"] == depth]
+        reached = grid.values(part, "best_train_acc", rows, lrs)
+        shares = grid.values(part, "succeeded", rows, lrs)
+        mesh = grid.panel(axes, reached, rows, lrs, 0, 1,
+                          lambda row, column, shares=shares, reached=reached: mark(shares, reached, row, column),
+                          named)  # fmt: skip
+        hatched |= bool(np.isnan(reached).any())
+        if depth == paper["nothing_trains"]:
+            against |= frames(axes, shares, rows)
+        trained = f"{int((shares > 0).sum())} of {int(np.isfinite(shares).sum())} trained"
+        axes.set(xlabel="learning rate")
+        axes.set_title(f"{depth} layers: {trained}", fontsize=9)
     if any(entry == "powersgd" for entry, _ in rows):
-        style.listed(panels)[0].set_ylabel("γ   (1 is SGD)" if ("powersgd", 1.0) in rows else "γ")
-    rule = f"train accuracy {shared['stop.success']:.0%} within {shared['epochs']} epochs"
-    title = f"dark: trained ({rule}); light: not; hatched: not run"
-    figure.suptitle(textwrap.fill(title, int(15 * figure.get_figwidth())), fontsize=8)
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
+        panels[0].set_ylabel("PowerSGD's γ" + " (1 is SGD)" * (("powersgd", 1.0) in rows))
+    rule = f"✓ trained: train accuracy {shared['stop.success']:.0%} within {shared['epochs']} epochs; else its best, %"
+    notes = [rule, *["hatched: not run"] * hatched, *["orange: the paper says nothing trains here"] * against]
+    figure.suptitle("\n".join([title, *textwrap.wrap("; ".join(notes), int(13 * size[0]))]).strip(), fontsize=9)
+    style.scale(figure, mesh, panels, "train accuracy reached")
     style.stamp(figure, provenance)
     return figure
+
+
+def mark(shares: np.ndarray, reached: np.ndarray, row: int, column: int) -> str:
+    """A cell's text: trained in every seed, in a share of them, or how far it came, in percent."""
+    share = shares[row, column]
+    return "✓" if share == 1 else f"{share:.0%} ✓" if share else str(int(100 * reached[row, column]))
+
+
+def frames(axes, shares: np.ndarray, rows: list[grid.Row]) -> bool:
+    """Frame the cells of PowerSGD that trained; were there some?"""
+    found = [(row, column) for row, column in np.argwhere(shares > 0) if rows[row][0] == "powersgd"]
+    for row, column in found:
+        axes.add_patch(style.plt.Rectangle((column + 0.04, row + 0.04), 0.92, 0.92, fill=False, edgecolor="#E69F00",
+                                           linewidth=2))  # fmt: skip
+    return bool(found)
 
 
 def summary(cells: pd.DataFrame) -> str:
@@ -113,7 +143,7 @@ def figure(stem: str, experiment: str, title: str, about: str | None) -> Figure:
 
 
 FIGURES = {
-    "fig4": figure("figure4", "fig4", "Figure 4", __doc__),
+    "fig4": figure("figure4", "fig4", "Figure 4: which depths train", __doc__),
     "fig4_controls": figure(
         "figure4_controls", "fig4_controls", "Figure 4's question to SGD with longer steps",
         "Figure 4 for SGD with longer steps along the gradient: is one longer step for all layers enough? Same rule.",

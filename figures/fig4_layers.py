@@ -25,7 +25,7 @@ def amplification(rows: pd.DataFrame, layer: int) -> float:
 
 def draw(rows: pd.DataFrame, provenance: dict):
     lrs, gammas, depths = provenance["axes"].values()
-    figure, panels = style.plt.subplots(len(lrs), len(gammas), figsize=(2.7 * len(gammas), 2.5 * len(lrs) + 0.5),
+    figure, panels = style.plt.subplots(len(lrs), len(gammas), figsize=(2.6 * len(gammas), 2.4 * len(lrs) + 0.9),
                                         sharex=True, sharey=True, squeeze=False)  # fmt: skip
     for line, lr in zip(panels, lrs[::-1], strict=True):
         for axes, gamma in zip(line, gammas, strict=True):
@@ -39,7 +39,8 @@ def draw(rows: pd.DataFrame, provenance: dict):
         axes.set_xlabel("layer")
     for axes in panels[:, 0]:
         axes.set_ylabel("‖σ(g)‖ / ‖g‖")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.02))
+    figure.suptitle("How much PowerSGD amplifies each layer's gradient in the first epoch, by depth", fontsize=10)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.03))
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     style.stamp(figure, provenance)
     return figure

@@ -5,6 +5,7 @@ import functools
 import pandas as pd
 
 from analysis import names, style
+from analysis.paper import reference
 from analysis.records import best
 
 from . import grid
@@ -41,14 +42,22 @@ def draw(found: pd.DataFrame, provenance: dict):
     values = found["best_test_acc"]
     rows = list(dict.fromkeys((own(entry), gamma) for entry, gamma in provenance["entries"]))
     rows.sort(key=lambda row: ORDER.get(row[0].partition(",")[0], 2))
-    size = (3.6 * len(models) + 1, 1.4 + 0.28 * max(len(rows), 8))
-    figure, panels = style.plt.subplots(1, len(models), figsize=size, sharey=True)
-    for axes, model in zip(style.listed(panels), models, strict=True):
-        data = grid.values(found[found["model"] == model], "best_test_acc", rows, lrs)
-        grid.panel(axes, data, rows, lrs, values.min(), values.max(), "{:.1%}".format, grid.short_name)
-        axes.set(title=names.NETWORKS[model] + style.reduced(provenance), xlabel="learning rate")
-    figure.suptitle("best test accuracy on CIFAR-10, mean over seeds (γ 1 is SGD)", fontsize=8)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    size = (4.3 * len(models) + 1.4, 2 + 0.3 * max(len(rows), 8))
+    figure, panels = style.plt.subplots(1, len(models), figsize=size, sharey=True, layout="constrained")
+    panels = style.listed(panels)
+    for axes, model in zip(panels, models, strict=True):
+        part = found[found["model"] == model].assign(half=(found["greatest"] - found["least"]) / 2)
+        data, half = (grid.values(part, column, rows, lrs) for column in ("best_test_acc", "half"))
+        mesh = grid.panel(axes, data, rows, lrs, values.min(), values.max(),
+                          lambda row, column, data=data, half=half: f"{data[row, column]:.1%}"
+                          + f" ±{100 * half[row, column]:.1f}" * bool(half[row, column]), grid.row_name)  # fmt: skip
+        axes.set(xlabel="learning rate")
+        axes.set_title(names.NETWORKS[model] + style.reduced(provenance), fontsize=9)
+    panels[0].set_ylabel("γ of PowerSGD (1 is SGD)")
+    stated = ", ".join(f"γ {one['gamma']:g} {one['best_test_acc']:.2%}" for one in reference()["figure5"]["stated"])
+    title = "best test accuracy on CIFAR-10, mean over seeds ± half their range"
+    figure.suptitle(f"{title}\n(the paper, at its scale, lr 0.001: {stated})", fontsize=9)
+    style.scale(figure, mesh, panels, "test accuracy")
     style.stamp(figure, provenance)
     return figure
 

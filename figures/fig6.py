@@ -39,44 +39,44 @@ def lowest(losses: pd.Series) -> float:
 
 
 def draw(epochs: pd.DataFrame, found: pd.DataFrame, provenance: dict):
+    """A small panel a row of the grid, whose lines are the learning rates; the best losses as a heatmap beside them."""
     lrs, rows = provenance["axes"]["initial_lr"][::-1], provenance["entries"]
-    columns = min(len(lrs) + 1, 5)
-    lines = -(-(len(lrs) + 1) // columns)
-    figure, panels = style.plt.subplots(lines, columns, figsize=(2.7 * columns, 0.6 + 3.5 * lines))
-    *axes_of, heat = style.listed(panels)[: len(lrs) + 1]
-    for axes in style.listed(panels)[len(lrs) + 1 :]:
-        axes.set_axis_off()
-    colours = style.plt.get_cmap("viridis")(np.linspace(0, 0.92, len(rows)))
-    for axes, lr in zip(axes_of, lrs, strict=True):
-        for (entry, gamma), colour in zip(rows, colours, strict=True):
-            chosen = only(epochs, entry=entry, initial_lr=lr, gamma=gamma)
+    columns = 3 if len(rows) <= 9 else 4
+    lines = -(-len(rows) // columns)
+    figure = style.plt.figure(figsize=(11, max(1.5 * lines + 1.4, 4)), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(7, 4))  # pyright: ignore[reportGeneralTypeIssues]
+    panels = style.listed(left.subplots(lines, columns, sharex=True, sharey=True, squeeze=False))
+    top = max((epochs["train_loss"][np.isfinite(epochs["train_loss"])].max(), GUESSING))
+    for axes, row in zip(panels, rows, strict=False):
+        for index, lr in enumerate(lrs):
+            chosen = only(epochs, entry=row[0], initial_lr=lr, gamma=row[1])
             if not chosen.empty:
-                dash = "-" if "powersgd" in entry else "--"
-                style.curves(axes, curves(chosen, "train_loss"), named(entry, gamma), colour, dash)
-        axes.set(title=f"lr {lr:g}", xlabel="epoch")
-        if axes is not axes_of[0]:
-            axes.sharey(axes_of[0])
-    axes_of[0].set_yscale("log")
-    axes_of[0].set_ylim(top=min(axes_of[0].get_ylim()[1], 2 * GUESSING))  # a first epoch may lie far above
-    style.log_axis(axes_of[0].yaxis)
-    for axes in style.listed(panels)[::columns]:
-        axes.set_ylabel("train loss (running)")
-    shown = {label: line for axes in axes_of for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    order = [named(*row) for row in rows if named(*row) in shown]
-    figure.legend([shown[label] for label in order], order, loc="lower center", ncols=9, fontsize=7,
-                  bbox_to_anchor=(0.5, 0.03))  # fmt: skip
-    data = -grid.values(found, "best_train_loss", rows, lrs)  # dark is low
-    grid.panel(heat, data, rows, lrs, -GUESSING, np.nanmax(data), lambda loss: f"{-loss:.2f}", named)
-    heat.set(title="best train loss", xlabel="learning rate")
+                style.curves(axes, curves(chosen, "train_loss"), f"lr {lr:g}", *style.nth(index))
+        axes.set_title(named(*row), fontsize=9, pad=2)
+    for axes in panels[len(rows) :]:
+        axes.set_axis_off()
+    panels[0].set_yscale("log")
+    panels[0].set_ylim(top=1.05 * top)
+    style.log_axis(panels[0].yaxis)
+    left.supylabel("train loss (running)", fontsize=9)
+    left.supxlabel("epoch", fontsize=9)
+    handles = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    shown = [f"lr {lr:g}" for lr in lrs if f"lr {lr:g}" in handles]
+    left.legend([handles[label] for label in shown], shown, loc="outside upper center", ncols=6)
+    heat = right.subplots()
+    data = grid.values(found, "best_train_loss", rows, lrs)
+    grid.panel(heat, -data, rows, lrs, -GUESSING, np.nanmax(-data),  # dark is low
+                      lambda row, column: f"{data[row, column]:.2f}", named)  # fmt: skip
+    heat.set(xlabel="learning rate")
+    heat.set_title("lowest train loss, mean over seeds (dark: low)", fontsize=9)
     task = names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
-    figure.suptitle(task + style.reduced(provenance), fontsize=9)
-    figure.tight_layout(rect=(0, 0.12 / lines, 1, 1))
+    figure.suptitle(task + style.reduced(provenance), fontsize=10)
     style.stamp(figure, provenance)
     return figure
 
 
 def named(entry: str, gamma: float | None) -> str:
-    return grid.short_name(own(entry), gamma)
+    return f"γ {gamma:g}" if own(entry) == "powersgd" and gamma is not None else grid.row_name(own(entry), gamma)
 
 
 FIGURES = {"fig6": Figure(__doc__, make, "fig6", "laptop")}

@@ -22,23 +22,23 @@ def make(epochs: pd.DataFrame, provenance: dict) -> dict:
 
 
 def draw(epochs: pd.DataFrame, provenance: dict):
-    figure, (loss, accuracy) = style.plt.subplots(1, 2, figsize=(9, 3.9))
+    figure, (loss, accuracy) = style.plt.subplots(1, 2, figsize=(9, 4.3))
+    paper = {LABELS[one["optimizer"], one["schedule"]]: one["best_test_acc"] for one in reference()["figure7"]}
     for index, (entry, chosen) in enumerate(epochs.groupby("entry", sort=False)):
-        name, top = names.optimizer(str(entry)), best(chosen, "test_acc")["test_acc"].mean()
+        name, top = names.entry(str(entry)), best(chosen, "test_acc")["test_acc"].mean()
+        stated = paper.get(str(chosen["label"].iloc[0]))
+        text = f"{name}, best test {top:.2%}" + (f" (paper {stated:.2%})" if stated else "")
         style.curves(loss, curves(chosen, "train_loss"), name, *style.nth(index))
-        style.curves(accuracy, curves(chosen, "test_acc"), f"{name}, best {top:.2%}", *style.nth(index))
-    if provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
-        for stated in reference()["figure7"]:
-            name, value = names.optimizer(LABELS[stated["optimizer"], stated["schedule"]]), stated["best_test_acc"]
-            style.paper_line(accuracy, value, f"paper, {name}: {100 * value:.2f} %")
+        style.curves(accuracy, curves(chosen, "test_acc"), text, *style.nth(index))
+        if stated and provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
+            style.paper_line(accuracy, stated, f"paper, {name}: {100 * stated:.2f} %")
     loss.set(xlabel="epoch", ylabel="train loss (running)", title="train loss")
     style.log_axis(loss.yaxis)
     accuracy.set(xlabel="epoch", ylabel="test accuracy", title="test accuracy")
-    loss.legend()
-    accuracy.legend()
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0.075))
     task = names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
-    figure.suptitle(task + style.reduced(provenance), fontsize=9)
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.suptitle(f"{task}{style.reduced(provenance)}: with warm restarts (R) and without", fontsize=10)
+    figure.tight_layout(rect=(0, 0.19, 1, 1))
     style.stamp(figure, provenance)
     return figure
 

@@ -16,21 +16,15 @@ def values(cells: pd.DataFrame, column: str, rows: list[Row], lrs: list[float]) 
     return means.astype(float).unstack("initial_lr").reindex(index=wanted, columns=lrs).to_numpy()
 
 
-def panel(axes, data: np.ndarray, rows: list[Row], lrs: list[float], low: float, high: float, shown, name=None) -> None:
-    """One heatmap with its labels; `name` calls a row by its entry and gamma."""
-    style.heatmap(axes, data, low, high, shown)
+def panel(axes, data: np.ndarray, rows: list[Row], lrs: list[float], low: float, high: float, shown, name=None):
+    """One heatmap with its labels; `shown(row, column)` is a cell's text, `name` calls a row by its entry and gamma."""
+    mesh = style.heatmap(axes, data, low, high, shown)
     axes.set_xticklabels([f"{lr:g}" for lr in lrs], rotation=45 if len(lrs) > 5 else 0)
     axes.set_yticklabels([(name or row_name)(*row) for row in rows])
+    return mesh
 
 
 def row_name(entry: str, gamma: float | None, alone: bool = False) -> str:
     """A row's gamma, with the optimizer's name unless it is PowerSGD; alone: no other row has another gamma."""
-    name = "" if entry == "powersgd" else entry.replace("_", " ")
-    return name if gamma is None or (alone and name) else f"{name} {gamma:g}".strip()
-
-
-def short_name(entry: str, gamma: float | None) -> str:
-    """As row_name, with the letter gamma in PowerSGD's rows, and SGDM in capitals."""
-    if entry == "powersgd" and gamma is not None:
-        return f"γ {gamma:g}"
-    return names.OPTIMIZERS[entry] if entry == "sgdm" else row_name(entry, gamma)
+    name = "" if entry == "powersgd" else names.entry(entry)
+    return name if gamma is None or (alone and name) else f"{name} γ {gamma:g}".strip()

@@ -11,7 +11,7 @@ from analysis.claims.schema import Claim, Interval
 from analysis.verdicts import INCONCLUSIVE, MIXED, NOT_REPRODUCED, NOT_RUN, NOT_TESTABLE, NOT_TESTABLE_HERE, REPRODUCED
 
 ORDER = (REPRODUCED, NOT_REPRODUCED, MIXED, INCONCLUSIVE, NOT_TESTABLE_HERE, NOT_TESTABLE, NOT_RUN)
-MARKS = dict(zip(ORDER, "✓✗±?––○", strict=True))
+MARKS: dict[str, str] = dict(zip(ORDER, "✓✗±?––○", strict=True))
 WORDS = set(Claim.model_fields)  # what every claim has; the others are the test's arguments
 LONG = 120  # characters of evidence that stand there unfolded
 

@@ -73,8 +73,11 @@ def test_a_cell_of_figure_4_succeeds_by_its_best_epoch_and_says_how_it_ended():
     assert list(fig4.outcomes(epochs, 0.92)["succeeded"]) == [False, False, True, False, False]
     assert "0 of 1" in fig4.summary(cells) and "(0.50 of seeds)" in fig4.summary(cells)
     words = " ".join(drawn(fig4.draw(cells, provenance(epochs))).split())
-    assert "13 layers" in words and "3 of 4 runs shown, 1 run missing (sgdm), 2 environments" in words
-    assert "train accuracy 90% within 25" in words
+    assert (
+        "13 layers" in words
+        and "3 of the experiment's 4 runs; 1 run not made yet (SGDM); made with 2 versions" in words
+    )
+    assert "train accuracy 90% within 25" in words and "hatched" not in words and "Band" not in words
     made = fig4.make("figure9", "A title", epochs, provenance(epochs) | {"experiment": "unjudged"})
     assert list(made) == ["figure9", "figure9.csv", "figure9.md"]
     assert list(made["figure9.csv"])[:6] == ["label", "depth", "gamma", "lr", "seed", "succeeded"]
@@ -101,7 +104,7 @@ def test_another_optimizer_has_its_own_rows_in_figures_4_and_5():
     assert "normalised_sgd | 0 of 1 |" in fig4.summary(cells)
     for figure in (fig4.draw(cells, provenance(epochs)), fig5.draw(fig5.cells(epochs), provenance(epochs))):
         names = row_names(figure)
-        assert names[-2:] == ["rescaled sgd 0.4", "normalised sgd"] and "SGDM" not in names
+        assert names[-2:] == ["g, PowerSGD's length γ 0.4", "g, length lr"] and "SGDM" not in names
 
 
 def test_two_settings_of_a_cell_have_a_row_each():
@@ -111,12 +114,12 @@ def test_two_settings_of_a_cell_have_a_row_each():
     cells = fig4.outcomes(epochs, 0.9)
     assert "PowerSGD (γ < 1), weight_decay 0 | 1 of 1" in fig4.summary(cells)
     assert "PowerSGD (γ < 1), weight_decay 0.1 | 0 of 1" in fig4.summary(cells)
-    rows = ["powersgd, weight decay 0", "powersgd, weight decay 0.1"]
+    rows = ["PowerSGD, weight decay 0", "PowerSGD, weight decay 0.1"]
     assert row_names(fig4.draw(cells, provenance(epochs))) == rows
     found = fig5.cells(epochs)
     assert list(found["best_test_acc"]) == [0.9, 0.3]
     assert list(found["optimizer"]) == ["powersgd, weight_decay 0", "powersgd, weight_decay 0.1"]
-    assert row_names(fig5.draw(found, provenance(epochs))) == [f"{row} 0.8" for row in rows]
+    assert row_names(fig5.draw(found, provenance(epochs))) == [f"{row} γ 0.8" for row in rows]
 
 
 def test_figure_5_shows_the_mean_of_each_runs_best_epoch():
@@ -130,7 +133,7 @@ def test_figure_5_shows_the_mean_of_each_runs_best_epoch():
     assert list(cells["best_test_acc"]) == pytest.approx([0.85, 0.6, 0.4]) and list(cells["seeds"]) == [2, 1, 1]
     figure = fig5.draw(cells, provenance(epochs))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["SGDM", "γ 0.2", "γ 0.8"]
-    assert {"85.0%", "60.0%", "40.0%"} <= set(drawn(figure).split("\n"))
+    assert {"85.0% ±5.0", "60.0%", "40.0%"} <= set(drawn(figure).split("\n"))
 
 
 def test_figure_6_takes_the_lowest_loss_and_survives_divergence():
@@ -160,9 +163,9 @@ def test_figure_1_annotates_the_mean_best_and_the_table_has_best_and_last():
     )
     text = drawn(fig1.draw(epochs, provenance(epochs), "test_acc", "a network"))
     assert "PowerSGD, best 85.00%" in text and "Adam, best 60.00%" in text
-    assert "paper" not in text
+    assert "paper 93.38%" in text and "◇" not in text
     paper = drawn(fig1.draw(epochs, provenance(epochs) | {"tier": "paper"}, "test_acc", "a network"))
-    assert "paper, SGDM: 94.75%" in paper
+    assert "Adam, best 60.00% (paper 93.38%)" in paper and "◇ paper" in paper
     line = next(line for line in fig1.table(epochs).splitlines() if line.startswith("| PowerSGD "))
     assert "0.8500 [" in line and "0.7500 [" in line and "| 2 |" in line
 
@@ -176,10 +179,10 @@ def test_figures_1_and_7_show_chosen_settings_alone():
 
 def test_figure_7_draws_what_is_there():
     epochs = table(run("a", [{}, {}]), run("b", [{}, {}], label="powersgdr"))
-    assert "PowerSGDR, best 50.00%" in drawn(fig7.draw(epochs, provenance(epochs)))
+    assert "PowerSGDR, best test 50.00% (paper 94.64%)" in drawn(fig7.draw(epochs, provenance(epochs)))
     assert fig7.table(epochs).count("\n") == 4
     epochs = table(epochs, run("c", [{}, {}], label="adamw", optimizer="adamw", gamma=None))
-    assert "adamw" in fig7.table(epochs) and "adamw, best" in drawn(fig7.draw(epochs, provenance(epochs)))
+    assert "adamw" in fig7.table(epochs) and "adamw, best test" in drawn(fig7.draw(epochs, provenance(epochs)))
     paper = drawn(fig7.draw(epochs, provenance(epochs) | {"tier": "paper"}))
     assert "paper, PowerSGD: 94.12 %" in paper and "paper, PowerSGDR: 94.64 %" in paper
 

@@ -68,11 +68,11 @@ def _over_n(axes, cells: list[dict]) -> None:
         sizes = [row["n"] for row in line]
         norms = [ones_norm(n, gamma) for n in sizes]
         axes.plot(sizes, [row["ratio"] * norm for row, norm in zip(line, norms, strict=True)], "o-", color=colour,
-                  markersize=3)  # fmt: skip
+                  markersize=3, label=f"γ {gamma:g}")  # fmt: skip
         axes.plot(sizes, norms, "--", color=colour, linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="n", ylabel=r"the same / (bound / $\|1\|_p$)",
              title=f"(c) over n: theorem 3.1, {rows[0]['problem']}, T = {horizon}")  # fmt: skip
-    axes.annotate(r"dashed: $\|1\|_p = n^{(1-\gamma)/(1+\gamma)}$", (0.04, 0.92), xycoords="axes fraction", fontsize=8)
+    axes.legend(title=r"measured; dashed: $\|1\|_p = n^{(1-\gamma)/(1+\gamma)}$", ncols=3, fontsize=8, title_fontsize=8)
 
 
 def _tightness(axes, cells: list[dict]) -> None:
@@ -204,4 +204,4 @@ def _gammas(rows: list[dict]):
 def _stamp(figure, provenance: dict, text: str) -> None:
     if provenance["changes"]:
         text += f" (changed: {' '.join(provenance['changes'])})"
-    figure.text(0.995, 0.004, text, ha="right", va="bottom", fontsize=7, color="#555555")
+    figure.text(0.995, 0.004, text, ha="right", va="bottom", fontsize=8, color="#555555")
