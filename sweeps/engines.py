@@ -38,7 +38,7 @@ class Task:
 
     def config(self, place: Place) -> dict:
         """What the worker is handed. It refuses to train anything but what was planned."""
-        config = self.job.config | {"device": placed_device(self.job.config, place), "planned": self.job.run.id}
+        config: dict = self.job.config | {"device": placed_device(self.job.config, place), "planned": self.job.run.id}
         if place.gpus and config["dataset"]["folder"]:  # a GPU's share of the cores decodes its pictures
             cores = int((os.cpu_count() or 1) * self.share / len(place.gpus)) - config["threads"]
             config["dataset"] = config["dataset"] | {"workers": max(config["dataset"]["workers"], cores)}

@@ -101,7 +101,7 @@ def test_close_numbers_are_two_numbers():
 # Written by hand, so that no setting becomes operational unnoticed.
 OPERATIONAL = {
     "experiment", "tier", "source", "unavailable_reason", "seeds", "grid", "protocol", "also", "only", "plan", "status",
-    "calibrate", "merge", "verify", "archive", "rerun", "planned", "budget", "retry", "report", "launcher",
+    "calibrate", "merge", "verify", "decide", "archive", "rerun", "planned", "budget", "retry", "report", "launcher",
     "experiments", "device", "threads", "accumulate", "channels_last", "compile", "deterministic", "sync_batchnorm",
     "results", "runs", "data_dir", "checkpoint_seconds", "keep", "wandb", "progress", "model.summary", "optimizer.grid",
     "dataset.verify", "dataset.workers", "dataset.sizes",
