@@ -10,7 +10,7 @@ dashboard as W&B gets it, written to docs/wandb-views.json.
 import sys
 from pathlib import Path
 
-from analysis.records import Parser
+from analysis.records import Parser, command
 from dashboards import sync
 from runs.files import write_text
 
@@ -39,4 +39,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(lambda: sys.exit(main()))

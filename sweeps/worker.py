@@ -153,5 +153,5 @@ class Stop(StopRequest):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
 stop = Stop()
