@@ -357,6 +357,8 @@ def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list
         for key, value in entry.items():
             if not isinstance(value, (str, list)):
                 raise ConfigError(f"grid.{label}.{key}={value}: give a list of values, [{value}]")
+            if not value:
+                raise ConfigError(f"grid.{label}.{key}={value}: give at least one value")
         entries.append((label, {"optimizer": label} | groups, _axes(entry, config["tier"]), settings_of))
     return entries
 

@@ -237,6 +237,7 @@ def test_only_some_entries_and_the_controls_beside_them(tmp_path):
     [
         (["+grid.paper.sgd.lr=0.3"], "give a list"),
         (["+grid.paper.sgd.lr=[abc]"], "must be float"),
+        (["+grid.paper.sgd.lr=[]"], "grid.sgd.lr=[]: give at least one value"),
         (["+grid.paper.sgd.lr=[0.1]", "seeds=[]"], "at least one seed"),
         (["+grid.paper.sgd.lr=[0.1]", "protocol.seeds=[]"], "at least one seed"),
         (["+grid.paper.sgd.lr=[0.1]", "seeds=[1,1]"], "each once"),
