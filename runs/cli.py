@@ -177,11 +177,11 @@ def run(main) -> None:
 
 
 def _no_word(text: str) -> bool:
-    """Whether a command line's value is a number or a constant."""
+    """Whether a command line's value is a number, a constant or a list."""
     with contextlib.suppress(ValueError):
         float(text)
         return True
-    return text in ("null", "true", "false")
+    return text in ("null", "true", "false") or text.startswith("[")
 
 
 def leave(error: BaseException) -> None:

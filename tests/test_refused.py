@@ -50,7 +50,7 @@ def test_values_are_refused_before_anything_is_created(overrides):
     assert str(caught.value).startswith(REFUSED[overrides]) and "\n" not in str(caught.value)
 
 
-GROUPS = ["tier=1.5", "experiment=-0", "source=0", "model=null", "schedule=true", "tier=nan"]
+GROUPS = ["tier=1.5", "experiment=-0", "source=0", "model=null", "schedule=true", "tier=nan", "model=[1]", "dataset=[]"]
 
 
 @pytest.mark.parametrize("argument", GROUPS)
