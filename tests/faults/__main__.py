@@ -79,7 +79,7 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
     assert child(lambda: mlp.act(whole)).status == 0
     machine.interrupt(mlp, stopped)
     found: dict[str, Part] = {
-        "files of results": lambda table, at, choose: damage.files_of_results(results, at, table, times(60), choose),
+        "files of results": lambda table, at, choose: damage.files_of_results(results, at, table, times(200), choose),
         "files of runs": lambda table, at, choose: damage.files_of_runs(
             mlp, whole, stopped, at, table, times(30), choose
         ),
@@ -91,7 +91,7 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
         )
     for scenario in (mlp, *others[:2]):
         found[f"power cuts of {scenario.name}"] = lambda table, at, choose, scenario=scenario: disk.power_cuts(
-            scenario, at, table, max(2, times(6)), choose
+            scenario, at, table, max(2, times(12)), choose
         )
     return found | {
         "signals": lambda table, at, choose: machine.signals(mlp, at, table, times(250), choose),
