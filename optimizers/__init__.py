@@ -3,3 +3,4 @@
 from .powersgd import PowerSGD, powerball
 
 __all__ = ["PowerSGD", "powerball"]
+__version__ = "0.1.0"

@@ -84,7 +84,8 @@ class PowerSGD(Optimizer):
         decay_after_power: True for sigma(g) + wd x, False for sigma(g + wd x).
         maximize: climb instead of descend.
         foreach: use multi-tensor kernels, which need a temporary copy or two of all gradients. Default
-            None: only if all parameters are on CUDA; elsewhere they are slower than the loop.
+            None: only if all parameters are on CUDA; elsewhere they are slower than the loop. There is no
+            ``fused`` or ``capturable``: ``torch.compile`` of ``step`` fuses the loop.
 
     Raises:
         ValueError: an argument outside its range, or a complex parameter.
@@ -117,6 +118,13 @@ class PowerSGD(Optimizer):
                 "foreach": foreach,
             },
         )
+
+    def __setstate__(self, state: dict) -> None:
+        """Also of a state dict from before some of the options, which then are as this optimizer has them."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
 
     def add_param_group(self, param_group: dict) -> None:
         super().add_param_group(param_group)
