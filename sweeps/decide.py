@@ -86,4 +86,10 @@ def spend(
     after = claims()
     decided = [claim for claim in after if (claim.key, claim.place) in before and claim.verdict not in OPEN]
     yield f"decided: {len(decided)} claims" + "".join(f"\n  {claim.verdict}: {claim.claim}" for claim in decided)
-    yield f"next: {options[0].about}: {', '.join(options[0].claims)}" if options else "no look is left"
+    yield "the next hour would buy" if options else "no look is left"
+    buying = 0.0
+    for look in options:
+        buying += look.hours
+        if buying > 1 and look is not options[0]:
+            break
+        yield f"  {look.about}: {', '.join(look.claims)}"

@@ -79,7 +79,9 @@ def summary(plan: Plan, place: Place) -> str:
     """The plan in a line: how many runs, how many are done, and what the rest costs."""
     jobs = plan.wanted()
     text = f"{plan.experiment}, tier {plan.label}: {len(plan.jobs)} runs, {len(plan.jobs) - len(plan.missing())} done"
-    text += f", at least {len(plan.to_come)} more once the grid has chosen" if plan.to_come else ""
+    choosing = sorted({str(job.config["experiment"]) for jobs in plan.elsewhere.values() for job in jobs})
+    if plan.to_come:
+        text += f", at least {len(plan.to_come)} more once {' and '.join(choosing) or 'the grid'} has chosen"
     text += f"; of {' and '.join(plan.only)} {len(jobs)} to train" if plan.only else ""
     if not jobs:
         return text

@@ -13,6 +13,8 @@ from runs import archive
 from sweeps.decide import next_looks, spend
 from sweeps.plan import Plan
 
+from .helpers import typed
+
 
 def claim(key, experiment, verdict="inconclusive", labels=("a", "b")):
     return Verdict(key, f"the claim {key}", "", verdict, "", experiment=experiment, labels=labels)
@@ -58,7 +60,7 @@ def test_hours_are_spent_look_by_look_until_all_is_decided_or_nothing_fits():
     assert trained == {"cheap": 5, "dear": 0}  # 0.6 and 0.4 hours; the 6 of `dear` do not fit
     assert "cheap of a, b, 3 seeds" in lines[0] and "cheap of a, b, 5 seeds" in lines[1]
     assert "decided: 1 claims" in lines[2] and "reproduced: the claim y" in lines[2]
-    assert lines[3].startswith("next: dear of a, b, 3 seeds, 6 runs now, 6.0 hours")
+    assert lines[3] == "the next hour would buy" and lines[4:] == ["  dear of a, b, 3 seeds, 6 runs now, 6.0 hours: x"]
 
 
 def test_a_look_that_leaves_its_runs_undone_is_not_tried_again():
@@ -96,3 +98,23 @@ def test_further_seeds_of_a_planned_setting_stay_in_the_archive_and_other_settin
     archive.export(plan([0.1], 2), tmp_path)
     kept = archive.read(tmp_path, "mine")[0]
     assert {(row["initial_lr"], row["seed"]) for row in kept} == {(0.1, seed) for seed in range(4)}
+
+
+def test_the_command_trains_a_grid_then_a_look_at_what_it_chose_and_archives_both(tmp_path, monkeypatch):
+    wanted = claim("x", "fig1ab", labels=("sgdm",))
+    monkeypatch.setattr("sweeps.open_claims.judged_here", lambda results, tier: [wanted])
+    monkeypatch.setattr("analysis.looks.LOOKS", (3,))
+    small = ["dataset=synthetic", "model=mlp", "model.depth=2", "model.width=8", "epochs=1", "dataset.subset=64"]
+    small += ["dataset.test_subset=32", "wandb.mode=disabled", "protocol.extend=false", f"results={tmp_path}"]
+    done = typed("sweep.py", "tier=laptop", "decide=5", *small)
+    assert done.returncode == 0, done.stderr
+    assert "3 runs now" in done.stdout and "no look is left" in done.stdout
+    runs, _ = archive.read(tmp_path / "custom" / "archive", "fig1ab")
+    ended = [(row["stage"], row["seed"]) for row in runs if row["label"] == "sgdm" and row["state"] == "finished"]
+    assert sorted(ended) == [("grid", 100)] * 3 + [("report", seed) for seed in range(3)]
+
+
+def test_decide_is_for_a_tier_with_several_looks_and_for_all_of_its_claims(tmp_path):
+    for wrong in (["tier=paper"], ["tier=laptop", "experiment=fig1ab"]):
+        done = typed("sweep.py", "decide=1", *wrong, f"results={tmp_path}")
+        assert done.returncode == 2 and "decide=1: all claims of tier=laptop" in done.stderr

@@ -5,7 +5,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from runs.schema import ConfigError
-from sweeps import protocol
+from sweeps import protocol, show
+from sweeps.place import place
 from sweeps.plan import Experiment, Selection
 
 from .helpers import ROOT
@@ -43,6 +44,13 @@ def test_the_first_epochs_have_the_settings_of_the_late_regime(plan):
         assert (config["dataset"]["subset"], config["epochs"], config["evaluations"]) == (None, 5, 4)
         assert config["schedule"]["milestones"][0] > config["epochs"]
     assert len(found.jobs) == 2 * 5 and len(found.to_come) == 7 * 5 and not found.selections
+
+
+def test_a_plan_says_whose_choice_it_waits_for(plan):
+    found = plan("experiment=fig1ab_early", "tier=smoke", chosen=())
+    assert {job.config["experiment"] for jobs in found.elsewhere.values() for job in jobs} == {"fig1ab"}
+    text = show.summary(found, place(found.elsewhere["sgdm"][0].config))
+    assert text == "fig1ab_early, tier smoke: 0 runs, 0 done, at least 12 more once fig1ab has chosen"
 
 
 def test_figure_7_takes_what_figure_1_chose(plan):
