@@ -46,7 +46,7 @@ def test_a_wrong_name_is_one_line_with_the_nearest_and_draws_nothing(name, near,
 @pytest.mark.parametrize("names_", [("fig1a",), ("fig1ab",), ("fig1b",), ("fig1",)])
 def test_a_panel_a_pair_and_the_whole_of_figure_1_draw_what_has_runs(names_, monkeypatch, capsys, tmp_path):
     shutil.copytree(RESULTS / "short" / "archive", tmp_path / "short" / "archive")
-    called(monkeypatch, *names_, "--redraw", "--results", str(tmp_path))
+    called(monkeypatch, *names_, "--tier", "short", "--redraw", "--results", str(tmp_path))
     text = capsys.readouterr().out
     assert "figure1a.svg" in text and ("fig1cd not drawn" in text) == (names_ == ("fig1",))
     for name in ("figure1a.svg", "figure1b.svg", "figure1ab.md"):
