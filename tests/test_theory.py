@@ -49,7 +49,7 @@ def small(tmp_path):
                     draws=400, images=10_000, seeds=[1, 2]),
         thresholds=Thresholds(level=0.95, rounding=1e-9, slope=0.1, variance=0.05, cosine=0.95), workers=1,
         results=str(tmp_path),
-        data_dir=str(tmp_path), redraw=False, progress=False,
+        data_dir=str(tmp_path), only=[], redraw=False, progress=False,
     )  # fmt: skip
 
 

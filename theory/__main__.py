@@ -32,7 +32,13 @@ def main(config) -> None:
 
         tables, provenance = compute(settings)
         changes = [change for change in HydraConfig.get().overrides.task if not change.startswith(report.OPERATIONAL)]
-        results = report.store(folder, tables, provenance | {"changes": changes})
+        provenance["changes"] = [change for change in changes if not change.startswith("only=")]
+        if settings.only:
+            kept, before = report.load(folder)
+            tables = kept | {name: tables[name] for name in settings.only}
+            provenance["seconds"] += before["seconds"]
+            provenance["changes"] = list(dict.fromkeys([*before["changes"], *provenance["changes"]]))
+        results = report.store(folder, tables, provenance)
     for line in report.write(folder, *results):
         print(line)
 

@@ -22,13 +22,14 @@ def compute(settings: Theory) -> tuple[dict[str, list[dict]], dict]:
     if settings.mnist.run or settings.batch.run:
         mnist.mnist.fetch(settings.data_dir)  # refused now, not in minutes, and never by two processes at once
     tables: dict[str, list[dict]] = {name: [] for name in TABLES}
-    todo = units(settings)
+    todo = [unit for unit in units(settings) if not settings.only or unit[0] in settings.only]
     with tqdm(total=len(todo), unit="part", disable=None if settings.progress else True) as bar:
         for table, rows in _spread(todo, settings):
             tables[table] += rows
             bar.update()
     tables["bounds"].sort(key=_place)
-    tables["remarks"] += remarks.rates(settings, tables["bounds"])
+    if not settings.only:
+        tables["remarks"] += remarks.rates(settings, tables["bounds"])
     tables["steps"].sort(key=lambda row: (PROBLEMS.index(row["problem"]), row["gamma"], row["beta"], row["rule"]))
     tables["mnist"].sort(key=lambda row: (row["gamma"], row["use"], row["rule"], row["value"], row["seed"]))
     tables["batch"].sort(key=lambda row: (row["seed"], row["epoch"], row["gamma"], row["batch"]))

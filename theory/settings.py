@@ -8,6 +8,8 @@ from runs.schema import ConfigError
 
 from .names import ORACLES, PROBLEMS
 
+ALONE = ("steps", "mnist", "batch")  # tables that are made from no other
+
 
 @dataclass
 class Realised:
@@ -74,6 +76,7 @@ class Theory:
     mnist: Mnist
     batch: Batch
     thresholds: Thresholds
+    only: list[str]  # tables to measure now; the others stay as they are
     workers: int
     results: str
     data_dir: str
@@ -87,6 +90,7 @@ def validate(settings: Theory) -> None:
     _all("workers", [settings.workers], lambda w: w >= 1, "at least 1")
     _all("seed", [settings.seed], lambda s: s >= 0, "at least 0")
     _all("noise", [settings.noise], lambda x: 0 < x < math.inf, "positive and finite")
+    _all("only", settings.only, lambda table: table in ALONE, f"one of {', '.join(ALONE)}")
     for key in ("horizons", "gammas", "betas"):
         _some(key, getattr(settings, key))
     _some("mnist.seeds", settings.mnist.seeds)
