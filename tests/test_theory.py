@@ -552,6 +552,22 @@ def test_config_answers_without_torch():
     assert done.stderr.strip() == "False" and "repetitions: 30" in done.stdout, done.stderr
 
 
+def test_only_measures_a_table_anew_and_keeps_the_others(tmp_path):
+    small = ["problems.quadratic=[2]", "problems.cosines=[3]", "problems.robust=[4]", "problems.network=[2]",
+             "workers=1", "horizons=[5,6]", "realised.horizons=[5]", "realised.calls.cosines=[3]", "realised.rows.robust=[4]",
+             "repetitions=2", "steps.dimension=3", "steps.horizon=4", "mnist.run=false", "batch.run=false"]  # fmt: skip
+    assert typed("-m theory", *small, f"results={tmp_path}").returncode == 0
+    folder = tmp_path / "theory"
+    before = {name: (folder / f"{name}.csv").read_bytes() for name in ("bounds", "remarks", "steps")}
+    done = typed("-m theory", *small, "only=[steps]", "steps.betas=[0.5]", f"results={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    after = {name: (folder / f"{name}.csv").read_bytes() for name in before}
+    assert [name for name in before if after[name] != before[name]] == ["steps"]
+    assert "steps.betas=[0.5]" in (folder / "README.md").read_text()
+    refused = typed("-m theory", "only=[bounds]", f"results={tmp_path}")
+    assert refused.returncode == 2 and "only: bounds must be one of steps, mnist, batch" in refused.stderr
+
+
 def test_redraw_without_tables_says_what_to_run(tmp_path):
     done = typed("-m theory", "redraw=true", f"results={tmp_path}")
     assert done.returncode == 2 and "run: python -m theory" in done.stderr and len(done.stderr.splitlines()) == 1
