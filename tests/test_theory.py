@@ -554,7 +554,8 @@ def test_config_answers_without_torch():
 
 def test_only_measures_a_table_anew_and_keeps_the_others(tmp_path):
     small = ["problems.quadratic=[2]", "problems.cosines=[3]", "problems.robust=[4]", "problems.network=[2]",
-             "workers=1", "horizons=[5,6]", "realised.horizons=[5]", "realised.calls.cosines=[3]", "realised.rows.robust=[4]",
+             "workers=1", "horizons=[5,6]", "realised.horizons=[5]", "realised.calls.cosines=[3]",
+             "realised.rows.robust=[4]",
              "repetitions=2", "steps.dimension=3", "steps.horizon=4", "mnist.run=false", "batch.run=false"]  # fmt: skip
     assert typed("-m theory", *small, f"results={tmp_path}").returncode == 0
     folder = tmp_path / "theory"
