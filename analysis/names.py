@@ -5,7 +5,8 @@ import re
 from analysis.records import EXPERIMENTS
 
 OPTIMIZERS = {"sgd": "SGD", "sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSGD", "powersgdm": "PowerSGDM",
-              "powersgdr": "PowerSGDR", "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "Adam",
+              "powersgdr": "PowerSGDR", "sgdm-cosine": "SGDM, cosine", "powersgd-cosine": "PowerSGD, cosine",
+              "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "Adam",
               "sign": "sign of the gradient", "rescaled_sgd": "g, PowerSGD's length", "normalised_sgd": "g, length lr",
               "tensorwise_rescaled_sgd": "g, PowerSGD's length per tensor",
               "tensorwise_normalised_sgd": "g, length lr per tensor",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis import budget, style
-from analysis.records import METRICS, NoRecords, curves, frame, rows_of_grid
+from analysis.records import METRICS, NoRecords, curves, frame, parts, rows_of_grid
 from analysis.statistics import expected_best
 from figures import fairness, fig1, fig2_caption, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7, recipe
 
@@ -191,6 +191,16 @@ def test_curves_are_in_order_of_epochs_and_seeds_and_keep_runs_of_one_seed_apart
     epochs = table(run("a", [{"test_acc": 0.1}, {"test_acc": 0.2}], seed=1), run("b", [{"test_acc": 0.3}]),
                    run("c", [{"test_acc": 0.4}], seed=1))  # fmt: skip
     assert curves(epochs.iloc[::-1], "test_acc") == [[0.3], [0.4], [0.1, 0.2]]
+
+
+def test_accuracies_within_an_epoch_stand_where_they_were_measured():
+    rows = [{"test_acc_1": 0.1, "test_acc": 0.2}, {"test_acc_1": 0.3, "test_acc": 0.4}]
+    epochs = table(run("a", rows), run("b", rows, seed=1))
+    assert parts(epochs, "test_acc") == ([[0.1, 0.2, 0.3, 0.4]] * 2, 2)
+    figure = fig1.draw(epochs, provenance(epochs), "test_acc", "a title")
+    line = figure.axes[0].lines[-1]
+    assert list(line.get_xdata()) == [0.5, 1.0, 1.5, 2.0]
+    assert parts(table(run("a", [{}, {}])), "test_acc")[1] == 1
 
 
 def test_figure_3_is_the_power_of_the_size():
