@@ -12,6 +12,7 @@ raises, does not stop the others. Exit status 1 if one failed, 2 with fewer GPUs
 
 import argparse
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -193,10 +194,13 @@ def optimizer_difference(device) -> float:
     """Largest relative difference of weights after 100 steps on the same gradients, GPU against CPU."""
     worst = 0.0
     for gamma in (0.0, 0.4, 0.5, 1.0):
-        for foreach in (False, True):
+        for kind in ("loop", "foreach", "fused"):
             weights = {d: torch.nn.Parameter(torch.linspace(-1, 1, 3001).to(d)) for d in ("cpu", device)}
             optimizers = {
-                d: PowerSGD([w], 1e-3, gamma, 0.9, 1e-2, foreach=foreach and d != "cpu") for d, w in weights.items()
+                d: PowerSGD(
+                    [w], 1e-3, gamma, 0.9, 1e-2, foreach=kind == "foreach" and d != "cpu", fused=kind == "fused"
+                )
+                for d, w in weights.items()
             }
             generator = torch.Generator().manual_seed(1)
             for _ in range(100):
@@ -252,19 +256,20 @@ def graphs_of_an_odd_batch(device: torch.device) -> int:
 
 
 def optimizer_step(device: torch.device) -> dict:
-    """Microseconds of a step for ResNet-50's parameters: PowerSGDM's, at each kind of gamma, and SGDM's."""
+    """Microseconds of a step for ResNet-50's parameters: PowerSGDM's, as it is and fused, and SGDM's."""
     network = build_model(config_of("resnet50")).to(device)
     for p in network.parameters():
         p.grad = torch.randn_like(p)
     found = {}
-    for gamma in (0.0, 0.5, 0.8, 1.0, None):
-        made = (
-            torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9, weight_decay=5e-4)
-            if gamma is None
-            else PowerSGD(network.parameters(), 1e-6, gamma, 0.9, 5e-4)
-        )
-        rate = measured(made.step, device, STEPS)["images_per_second"]
-        found["sgd" if gamma is None else f"gamma {gamma:g}"] = round(1e6 * BATCH / rate, 1)
+    makers: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+        "sgd": lambda params: torch.optim.SGD(params, 1e-6, momentum=0.9, weight_decay=5e-4)
+    }
+    for gamma, fused in itertools.product((0.0, 0.5, 0.8, 1.0), (False, True)):
+        name = f"gamma {gamma:g}" + ", fused" * fused
+        makers[name] = lambda params, g=gamma, f=fused: PowerSGD(params, 1e-6, g, 0.9, 5e-4, fused=f)
+    for name, make in makers.items():
+        rate = measured(make(network.parameters()).step, device, STEPS)["images_per_second"]
+        found[name] = round(1e6 * BATCH / rate, 1)
     return found
 
 

@@ -4,6 +4,8 @@ Source: "PowerSGD: Powered Stochastic Gradient Descent Methods for Accelerated N
 Optimization", section 2, equations (3) and (4), algorithms 1 and 2.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -84,8 +86,9 @@ class PowerSGD(Optimizer):
         decay_after_power: True for sigma(g) + wd x, False for sigma(g + wd x).
         maximize: climb instead of descend.
         foreach: use multi-tensor kernels, which need a temporary copy or two of all gradients. Default
-            None: only if all parameters are on CUDA; elsewhere they are slower than the loop. There is no
-            ``fused`` or ``capturable``: ``torch.compile`` of ``step`` fuses the loop.
+            None: only if all parameters are on CUDA; elsewhere they are slower than the loop.
+        fused: on CUDA, compile the update to kernels that read and write each tensor once (5 passes over the
+            parameters instead of about 20). Rounds otherwise than the loop in the last bits.
 
     Raises:
         ValueError: an argument outside its range, or a complex parameter.
@@ -104,6 +107,7 @@ class PowerSGD(Optimizer):
         decay_after_power: bool = True,
         maximize: bool = False,
         foreach: bool | None = None,
+        fused: bool = False,
     ):
         super().__init__(
             params,
@@ -116,6 +120,7 @@ class PowerSGD(Optimizer):
                 "decay_after_power": decay_after_power,
                 "maximize": maximize,
                 "foreach": foreach,
+                "fused": fused,
             },
         )
 
@@ -133,6 +138,11 @@ class PowerSGD(Optimizer):
         except Exception:
             self.param_groups.pop()
             raise
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("fused", False)  # in the state of an earlier version
 
     def step(self, closure=None):
         """One update of every parameter that has a gradient.
@@ -159,6 +169,8 @@ class PowerSGD(Optimizer):
         if foreach is None:
             foreach = bool(params) and all(p.is_cuda for p in params)
         update = _multi_tensor if foreach and params else _single_tensor
+        if group["fused"] and params and all(p.is_cuda for p in params):
+            update = _fused
         update(
             params,
             grads,
@@ -263,6 +275,17 @@ def _multi_tensor(
         torch._foreach_mul_(velocities, momentum)
         torch._foreach_add_(velocities, d)
         _foreach_add_scaled(params, velocities, lr)
+
+
+def _fused(params, grads, velocities, *, lr, **options):
+    """The same, compiled. lr is a tensor, as for a float each value of a schedule would be compiled for."""
+    lr = lr if isinstance(lr, Tensor) else torch.full((), lr, device=params[0].device)
+    _compiled()(params, grads, velocities, lr=lr, **options)
+
+
+@functools.cache
+def _compiled():
+    return torch.compile(_multi_tensor, dynamic=False)
 
 
 def _foreach_powerball(grads: Tensors, gamma: float) -> Tensors:

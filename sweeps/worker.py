@@ -79,8 +79,11 @@ def _trained(config: dict) -> Failure | None:
 
 
 def _give_back_memory() -> None:
-    """What torch keeps of a GPU's memory for later is for the runs beside this one, too."""
+    """What torch keeps of a GPU's memory for later is for the runs beside this one, too; and graphs, of which it allows
+    a few for each function, are of no use to the next run."""
     torch = sys.modules.get("torch")
+    if dynamo := sys.modules.get("torch._dynamo"):
+        dynamo.reset()
     if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
         gc.collect()
         torch.cuda.empty_cache()

@@ -767,3 +767,31 @@ def test_the_file_needs_only_torch():
         elif isinstance(node, ast.ImportFrom):
             names.add("." * node.level + (node.module or ""))
     assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) == {"torch"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # compiles
+def test_the_fused_update_is_that_of_the_loop_in_five_passes_over_memory(monkeypatch):
+    """Compiled for the CPU, where the loop is the specification; a pass reads or writes every parameter once."""
+    from torch._inductor import compile_fx, config, metrics
+
+    monkeypatch.setattr(compile_fx.inductor_metrics_log, "isEnabledFor", lambda level: True)  # else nothing is counted
+    monkeypatch.setattr(config, "force_disable_caches", True)  # what comes from a cache is not counted
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    shapes = [(64, 32, 3, 3), (64,), (1000, 64)]
+    options = {"momentum": 0.9, "weight_decay": 5e-4, "lr_in_velocity": True, "decay_after_power": True}
+    for gamma in (0.0, 0.4, 0.5, 1.0):
+        ours = [torch.randn(shape) for shape in shapes]
+        theirs = [x.clone() for x in ours]
+        velocities = [[torch.zeros_like(x) for x in ours] for _ in range(2)]
+        metrics.reset()
+        for step in range(5):
+            grads = [torch.randn(shape) for shape in shapes]
+            lr = 0.1 / (1 + step)  # as a schedule changes it
+            powersgd._fused(ours, grads, velocities[0], lr=lr, gamma=gamma, maximize=False, **options)
+            powersgd._single_tensor(theirs, grads, velocities[1], lr=lr, gamma=gamma, maximize=False, **options)
+        for one, other in zip([*ours, *velocities[0]], [*theirs, *velocities[1]], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+        size = sum(4 * x.numel() for x in ours)
+        assert 4.9 < metrics.num_bytes_accessed / size < 5.1, gamma

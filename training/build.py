@@ -20,6 +20,7 @@ from models import MODELS
 from optimizers import PowerSGD
 from runs.code import load
 from runs.schema import Config, ConfigError, Dataset, Model, OtherModel, OtherOptimizer, Step, WarmRestarts
+from runs.schema import PowerSGD as PowerSGDSettings
 
 from .distributed import World
 
@@ -175,6 +176,8 @@ def build_optimizer(config: Config, params) -> torch.optim.Optimizer:
     if isinstance(config.optimizer, OtherOptimizer):
         return _other_optimizer(config.optimizer, params)
     arguments = {k: v for k, v in vars(config.optimizer).items() if k != "name"}
+    if isinstance(config.optimizer, PowerSGDSettings):
+        arguments["fused"] = config.compile != "none"
     return OPTIMIZERS[config.optimizer.name](params, **arguments)
 
 
