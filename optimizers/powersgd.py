@@ -139,11 +139,6 @@ class PowerSGD(Optimizer):
             self.param_groups.pop()
             raise
 
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("fused", False)  # in the state of an earlier version
-
     def step(self, closure=None):
         """One update of every parameter that has a gradient.
 
