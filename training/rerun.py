@@ -20,7 +20,10 @@ CLOSE = 0.01  # the largest relative difference that is close; on another proces
 
 
 def archived(which: str, results: Path) -> tuple[dict, list[dict]]:
-    """An archived run's own columns and its rows, by its id or as tier/experiment:row (from 1). Raises ConfigError."""
+    """An archived run's own columns and tier, and its rows; by its id, or as tier/experiment:row (from 1).
+
+    Raises ConfigError.
+    """
     place, _, number = which.partition(":")
     for path in sorted(results.glob("*/archive/*-runs.csv")):
         name = path.name.removesuffix("-runs.csv")
@@ -29,7 +32,7 @@ def archived(which: str, results: Path) -> tuple[dict, list[dict]]:
         runs, rows = archive.read(path.parent, name)
         chosen = [run for at, run in enumerate(runs, 1) if (str(at) == number if number else run["run"] == which)]
         if chosen and chosen[0]["state"] != archive.MISSING:
-            return chosen[0], [row for row in rows if row["run"] == chosen[0]["run"]]
+            return chosen[0] | {"tier": path.parts[-3]}, [row for row in rows if row["run"] == chosen[0]["run"]]
     raise ConfigError(f"rerun={which}: no archive below {results} has this run; give an id, or tier/experiment:row")
 
 
@@ -38,7 +41,8 @@ def config_of(run: dict, here: dict, epochs: int | None) -> Config:
     settings = json.loads(run["config"])
     files = {f"dataset.{key}": here["dataset"][key] for key in ("verify", "workers")}
     operational = {key: value for key, value in here.items() if key not in nested(science(here))}
-    plain = operational | nested(files | settings) | {"runs": str(Path(here["results"]) / "reruns"), "planned": None}
+    plain = operational | nested(files | settings) | {"tier": run["tier"], "planned": None}
+    plain["runs"] = str(Path(here["results"]) / "reruns")
     found = settled(asdict(schema.build(plain)))
     if identity(found) != run["run"]:
         raise ConfigError(f"rerun={run['run']}: its settings in the archive now name run {identity(found)}")
