@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -81,7 +82,8 @@ def read_json(path: Path, advice: str, **kinds: type) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFile(f"{path} is damaged (it holds no JSON object); {advice}")
     written = content.pop(DIGEST, None)
-    if written is not None and written != _digest(content):
+    misnamed = written is None and any(re.fullmatch("[0-9a-f]{64}", str(value)) for value in content.values())
+    if misnamed or (written is not None and written != _digest(content)):
         raise DamagedFile(f"{path} is damaged (it is not what was written); {advice}")
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):

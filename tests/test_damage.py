@@ -166,8 +166,8 @@ def test_every_flipped_bit_and_every_cut_of_json_is_noticed(tmp_path):
     for changed in [*flips(whole, len(whole)), *(whole[:length] for length in range(len(whole) - 1))]:
         path.write_bytes(changed)
         try:
-            assert {key: value for key, value in read_json(path, "", runs=list).items() if key in content} == content
-        except DamagedFile as error:  # else the flip was in a space or in the name of the digest
+            assert read_json(path, "", runs=list) == content
+        except DamagedFile as error:  # else the flip was in a space
             assert str(path) in str(error) and "\n" not in str(error)
 
 

@@ -47,7 +47,8 @@ def main() -> int:
         found = parts(scratch, arguments.share)
         together({name: part for name, part in found.items() if arguments.only in name}, scratch, arguments.jobs, table)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in (scratch, Path(os.environ["LD_PRELOAD"]).parent):
+            shutil.rmtree(folder, ignore_errors=True)
     minutes = (time.monotonic() - began) / 60
     about = f"{date.today()}: {minutes:.0f} minutes, {os.cpu_count()} cores, --share {arguments.share:g}."
     lines = [*table.lines(), "", about]
