@@ -15,50 +15,7 @@ from runs.run import Run
 from runs.schema import batch_statistics
 
 from .helpers import ROOT, assert_same, clean_environment, outcome
-
-STEP = """
-import sys, torch
-from torch import nn
-from training import trainer as module
-from runs import schema
-from training.distributed import World
-
-class Small(nn.Module):
-    def __init__(self, norm):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-        self.norm = nn.BatchNorm2d(4) if norm else nn.Identity()
-        self.head = nn.Linear(4, 10)
-    def forward(self, x):
-        return self.head(torch.relu(self.norm(self.conv(x))).mean((2, 3)))
-
-def main(norm, sync, out):
-    # A function, so that the trainer, which holds the process group, is gone before the interpreter ends.
-    module.build_model = lambda config: Small(norm)
-    world = World.from_environment()
-    dataset = schema.Dataset(name="synthetic", num_classes=10, image_shape=[3, 8, 8], mean=[0.5] * 3, std=[0.25] * 3,
-                             augment="none")
-    config = schema.Config(
-        dataset=dataset, model=schema.MLP(name="mlp", depth=2, width=4, init="torch"),
-        optimizer=schema.SGD(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.0),
-        schedule=schema.Constant(name="constant"), epochs=1, batch_size=10, seed=0, sync_batchnorm=sync)
-    torch.set_num_threads(1)
-    device = torch.device("cpu")
-    with world.connected(device):
-        trainer = module.Trainer(config, device, images=25, world=world)
-        generator = torch.Generator().manual_seed(1)
-        for size in (10, 10, 5):  # the last batch does not divide by two
-            x, y = torch.randn(size, 3, 8, 8, generator=generator), torch.randint(10, (size,), generator=generator)
-            share = slice(size * world.rank // world.size, size * (world.rank + 1) // world.size)
-            trainer.train_step(x[share], y[share])
-            if size == 10 and trainer.step == 1:
-                first = [p.grad.clone() for p in trainer.model.parameters()]
-        sums = world.sum(trainer.sums)
-        if world.main:
-            torch.save({"first": first, "weights": trainer.model.state_dict(), "sums": sums}, out)
-
-main(sys.argv[1] == "norm", sys.argv[2] == "sync", sys.argv[3])
-"""
+from .two_processes import steps
 
 
 def launched(processes: int, *command: str) -> subprocess.CompletedProcess:
@@ -70,39 +27,36 @@ def launched(processes: int, *command: str) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
-def stepped(tmp_path, processes: int, norm: str, sync: str) -> dict:
-    script, out = tmp_path / "step.py", tmp_path / f"{processes}.pt"
-    script.write_text(STEP)
-    done = launched(processes, str(script), norm, sync, str(out))
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> dict:
+    """What two processes compute, with and without BatchNorm; one start for all."""
+    folder = tmp_path_factory.mktemp("two")
+    done = launched(2, "-m", "tests.two_processes", str(folder))
     assert done.returncode == 0, done.stderr
-    return torch.load(out, weights_only=True)
+    return torch.load(folder / "two.pt", weights_only=True)
 
 
 @pytest.mark.timeout(120)  # starts programs
-def test_the_averaged_gradient_is_that_of_one_process(tmp_path):
-    one, two = (stepped(tmp_path, n, "plain", "alone") for n in (1, 2))
-    for a, b in zip(one["first"], two["first"], strict=True):
+def test_the_averaged_gradient_is_that_of_one_process(two):
+    one, both = steps(norm=False), two[False]
+    for a, b in zip(one["first"], both["first"], strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
     for name, weights in one["weights"].items():
-        torch.testing.assert_close(weights, two["weights"][name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(weights, both["weights"][name], rtol=0, atol=1e-6)
     # Loss, correct and images over all processes; the norms are counted by each process and averaged away.
-    torch.testing.assert_close(one["sums"][:3], two["sums"][:3], rtol=1e-6, atol=1e-5)
-    torch.testing.assert_close(one["sums"][3] / one["sums"][5], two["sums"][3] / two["sums"][5], rtol=1e-5, atol=0)
+    torch.testing.assert_close(one["sums"][:3], both["sums"][:3], rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(one["sums"][3] / one["sums"][5], both["sums"][3] / both["sums"][5], rtol=1e-5, atol=0)
 
 
-@pytest.mark.timeout(120)  # starts programs
-def test_batchnorm_of_each_process_gives_another_step(tmp_path):
+def test_batchnorm_of_each_process_gives_another_step(two):
     """The reason why the statistics are part of a run's identity."""
-    one, two = (stepped(tmp_path, n, "norm", "alone") for n in (1, 2))
-    assert max((a - b).abs().max() for a, b in zip(one["first"], two["first"], strict=True)) > 1e-4
+    pairs = zip(steps(norm=True)["first"], two[True]["first"], strict=True)
+    assert max((a - b).abs().max() for a, b in pairs) > 1e-4
 
 
-def test_sync_batchnorm_is_refused_on_the_cpu_by_name(tmp_path):
+def test_sync_batchnorm_is_refused_on_the_cpu_by_name(two):
     """torch's SyncBatchNorm takes CUDA tensors only, so its equality with one process is not tested here."""
-    script = tmp_path / "step.py"
-    script.write_text(STEP)
-    done = launched(2, str(script), "norm", "sync", str(tmp_path / "out.pt"))
-    assert done.returncode != 0 and "sync_batchnorm=true needs CUDA" in done.stderr
+    assert "sync_batchnorm=true needs CUDA" in two["refused"]
 
 
 @pytest.mark.timeout(120)  # starts programs
