@@ -30,6 +30,9 @@ def main(config) -> None:
     asked = [name for name in ("plan", "status", "decide", "calibrate", "merge", "verify") if config[name]]
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(f'{name}={config[name]}' for name in asked)}: one at a time")
+    for override in HydraConfig.get().overrides.hydra:
+        if override.lstrip("+~").startswith("hydra.launcher."):
+            raise ConfigError(f"{override}: sweep.py has settings of its own, launcher.workers, launcher.partition ...")
     given = list(HydraConfig.get().overrides.task)
     if config.merge is not None:
         lines, fit = merge(Path(config.merge), Path(config.runs))
