@@ -18,22 +18,30 @@ help:  ## this list
 
 setup: $(READY)  ## .venv with the pinned dependencies
 
-# The stamp is written last, so that a broken installation is taken up again; the lock is for two makes at once.
-$(READY): requirements.txt constraints.txt
-	@flock .setup.lock $(MAKE) --no-print-directory .install
+# The stamp holds what was installed, and is written last, so that a broken installation is taken up again; the lock is
+# for two makes at once (a Mac has no flock).
+WANTED := $(shell cat requirements.txt constraints.txt | cksum)
+ifneq ($(shell cat $(READY) 2>/dev/null),$(WANTED))
+.PHONY: $(READY)
+endif
+$(READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "setup: Python 3.11 or newer is needed, '$(PYTHON)' is not; use make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import fcntl, subprocess, sys; lock = open(".setup.lock", "w"); fcntl.flock(lock, fcntl.LOCK_EX); \
+	    sys.exit(subprocess.call(sys.argv[1:], close_fds=False))' $(MAKE) --no-print-directory .install
 
 .install:
 	@set -e; fail() { echo "setup: $$1" >&2; exit 2; }; \
-	if [ -e $(READY) ] && [ -z "$$(find requirements.txt constraints.txt -newer $(READY))" ]; then exit 0; fi; \
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-	    fail "Python 3.11 or newer is needed, '$(PYTHON)' is not; use make PYTHON=/path/to/python3.11"; \
-	$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV) >/dev/null 2>&1; } || \
+	if [ "$$(cat $(READY) 2>/dev/null)" = "$(WANTED)" ]; then exit 0; fi; \
+	$(PY) -m pip --version >/dev/null 2>&1 || { \
+	    if [ -L $(VENV) ]; then fail "$(VENV) links to an environment without pip; remove the link"; fi; \
+	    { rm -rf $(VENV); $(PYTHON) -m venv $(VENV) >/dev/null 2>&1; } || \
 	    { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(PY) install -q pip; } 2>/dev/null || \
-	    { rm -rf $(VENV); fail "this Python cannot make a virtual environment; on Debian: apt install python3-venv"; }; \
+	    { rm -rf $(VENV); fail "this Python cannot make a virtual environment; on Debian: apt install python3-venv"; }; }; \
 	echo "setup: installing into $(VENV), once (about 3 GB with CUDA; README says how to get the CPU build)"; \
 	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt -c constraints.txt || \
-	    fail "pip failed, see above; the same command takes it up again"; \
-	touch $(READY)
+	    fail "pip failed, see above; rerun the same command"; \
+	echo "$(WANTED)" > $(READY)
 
 data: $(READY)  ## fetch and verify MNIST, CIFAR-10 and CIFAR-100
 	@$(PY) -m data $(ARGS)
@@ -167,5 +175,11 @@ lint: $(READY)  ## ruff and types
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(VENV)/bin/basedpyright
 
 clean:  ## caches and build leftovers; keeps .venv, downloads and results
-	rm -rf build mutants *.egg-info .pytest_cache .ruff_cache .hypothesis results/.multirun
+	rm -rf .cache build mutants *.egg-info .pytest_cache .ruff_cache .hypothesis results/.multirun
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+.DEFAULT:
+	@near=$$($(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1))' $@ \
+	    $(FIG1) $(PAIRS) table1 table2 table3 $$(awk -F: '/^[a-z0-9-]+:.*## / {print $$1}' Makefile)); \
+	echo "make: there is no target '$@'$${near:+; did you mean make $$near}$${near:+?}" >&2; \
+	[ "$$near" ] || echo "make lists them" >&2; exit 2

@@ -18,6 +18,7 @@ from runs import cli
 from runs.schema import ConfigError
 
 cli.register()
+MEASURE_FROM = 0.05  # hours: before a longer sweep on this machine's CPU a few steps of each network are timed
 
 
 @hydra.main(config_path="configs", config_name="train", version_base="1.3")
@@ -28,6 +29,8 @@ def main(config) -> None:
     from sweeps.place import place
 
     asked = [name for name in ("plan", "status", "decide", "calibrate", "merge", "verify") if config[name]]
+    if config.watch and not config.status:
+        raise ConfigError("watch=true goes with status=true")
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(f'{name}={config[name]}' for name in asked)}: one at a time")
     for override in HydraConfig.get().overrides.hydra:
@@ -61,6 +64,8 @@ def main(config) -> None:
             print(table(Path(config.results), config.tier, plans, here))
         if config.archive:
             show.keep_costs(plans, here)
+    elif config.watch:
+        show.watch(experiments, here)
     elif config.status:
         print(*(plan if isinstance(plan, str) else show.status_table(plan, here) for plan in plans), sep="\n\n")
     else:
@@ -74,7 +79,7 @@ def chosen_experiments(config, given: list[str]) -> list:
 
     In the place of one that does not exist there stands a line that says why.
     """
-    from sweeps.plan import Experiment
+    from sweeps.plan import Experiment, compose
 
     names = list(config.experiments)
     known = sorted(path.stem for path in (cli.ROOT / "configs" / "experiment").glob("*.yaml"))
@@ -90,7 +95,7 @@ def chosen_experiments(config, given: list[str]) -> list:
     for name in known if everything else names:
         chosen = [*rest, f"experiment={name}"]
         try:
-            experiment = Experiment(cli.recomposed(chosen), chosen)
+            experiment = Experiment(compose(tuple(chosen))[0], chosen)
         except ConfigError as error:
             found.append(f"{name:20} left out: {error}")
             continue
@@ -103,9 +108,14 @@ def chosen_experiments(config, given: list[str]) -> list:
 def sweep(experiments: list, here, config) -> None:
     """Train what is missing, and what the protocol asks for as runs end, in one queue."""
     from sweeps import show
-    from sweeps.cost import Costs
+    from sweeps.cost import Costs, calibrate
 
     plans = [experiment.plan() for experiment in experiments]
+    hours = show.total(plans, here).hours[1]
+    if config.launcher.name in ("here", "local") and not here.on_gpu and MEASURE_FROM < hours < 10 * config.budget:
+        for plan in plans:
+            guessed = Costs(plan.jobs, plan.results, here).guessed(plan.wanted())
+            calibrate(guessed, plan.results, here, quiet=True)
     print(*(show.summary(plan, here) for plan in plans), sep="\n", flush=True)
     if len(plans) > 1:
         print(f"together {show.total(plans, here)}", flush=True)
@@ -118,6 +128,7 @@ def sweep(experiments: list, here, config) -> None:
         from sweeps.launch import Queue
         from training.wandb_session import forecast
 
+        print(f"{here.device}, {here.slots} at a time; data in {config.data_dir}, runs in {config.runs}")
         print(f"W&B: {forecast(config.wandb)}", flush=True)
         estimates = Costs([job for plan in plans for job in plan.jobs], plans[0].results, here)
         launcher = experiments[0].base["launcher"]
@@ -148,6 +159,8 @@ def sweep(experiments: list, here, config) -> None:
         if use:
             print(f"{len(here.gpus)} GPUs, in use {use:.0%} of the time from the first start to the last end")
         reports.finish()
+    else:
+        print("finished before, nothing trained")
     for plan in plans:
         path = plan.write()
         for selection in plan.selections:

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-from functools import partial
 
 from runs.interrupt import during_imports
 
@@ -22,7 +21,7 @@ cli.register()
 def main(config) -> float:
     """Returns the best test accuracy, so that Hydra sweepers can optimise it."""
     settings = cli.typed(config)
-    for name in ("plan", "status", "decide", "calibrate", "merge", "verify"):
+    for name in ("plan", "status", "watch", "decide", "calibrate", "merge", "verify"):
         if config[name]:
             raise ConfigError(f"{name}={config[name]}: python sweep.py does that")
     if settings.launcher.name in ("ray", "slurm"):
@@ -36,31 +35,25 @@ def main(config) -> float:
         print(summary(settings))
         return 0.0
 
-    from tqdm import tqdm
-
     from runs.run import Run
     from training.distributed import World
-    from training.execute import execute
+    from training.terminal import Terminal
 
-    main_process = World.from_environment().main
-    hidden = None if settings.progress and main_process else True  # None: shown on a terminal only
+    main_process, epochs = World.from_environment().main, None if settings.rerun else settings.epochs
     done = 0 if settings.rerun else Run.of(cli.plain(config)).status().get("epoch") or 0
-    with tqdm(total=None if settings.rerun else settings.epochs, initial=done, unit="epoch", disable=hidden) as bar:
-
-        def show(row: dict) -> None:
-            bar.update(max(0, row["epoch"] - bar.n))
-            bar.set_postfix_str(f"train {row['train_acc']:.4f} test {row['test_acc']:.4f}")
-
+    with Terminal(epochs, done, settings.progress and main_process) as terminal:
         if settings.rerun:
             from training.rerun import rerun
 
             asked = any(override.startswith("epochs=") for override in HydraConfig.get().overrides.task)
-            agrees, lines = rerun(settings.rerun, cli.plain(config), settings.epochs if asked else None, show)
+            agrees, lines = rerun(settings.rerun, cli.plain(config), settings.epochs if asked else None, terminal.epoch)
             print(*lines, sep="\n")
             if not agrees:
                 sys.exit(1)
             return 0.0
-        run = execute(settings, show, partial(bar.write, file=sys.stderr))
+        from training.execute import execute
+
+        run = execute(settings, terminal.epoch, terminal.say, terminal.step)
     rows, status = run.rows(), run.status()
     best = max(row["test_acc"] for row in rows)
     if main_process:

@@ -29,7 +29,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from runs import hydra_private, schema
+from runs import hydra_private, schema, usage
 from runs.files import DamagedFile
 from runs.identity import settled
 from runs.interrupt import MESSAGE, Interrupted
@@ -63,28 +63,34 @@ def recomposed(overrides: Iterable[str], master: DictConfig | None = None) -> Di
     return GlobalHydra.instance().config_loader().load_sweep_config(master, list(overrides))
 
 
+def hydra_overrides() -> list[str]:
+    """What `recomposed` adds to its overrides: Hydra's own ones of this command."""
+    return list(cast(DictConfig, HydraConfig.instance().cfg).hydra.overrides.hydra)
+
+
+def own_files() -> bool:
+    """Whether configs come from the project's folder alone, without --config-dir and the like."""
+    sources = cast(DictConfig, HydraConfig.instance().cfg).hydra.runtime.config_sources
+    return all(source.path in ("", str(ROOT / "configs")) or source.schema == "pkg" for source in sources)
+
+
 def without_hydra(config: DictConfig) -> DictConfig:
     """The config without Hydra's own part."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
+def resolved(config: DictConfig) -> dict:
+    """The config without Hydra's own part, as plain dicts and lists."""
+    return cast(dict, OmegaConf.to_container(without_hydra(config), resolve=True, throw_on_missing=True))
+
+
 def plain(config: DictConfig) -> dict:
-    """The resolved config without Hydra's own part, as plain dicts and lists, settled and checked."""
-    resolved = cast(dict, OmegaConf.to_container(without_hydra(config), resolve=True, throw_on_missing=True))
-    return settled(resolved, processes())
+    """The same, settled and checked."""
+    return settled_here(resolved(config))
 
 
-def processes() -> int:
-    """How many train together, by torchrun's variables. Raises ConfigError if they are not all there."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    numbers = {name: os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "MASTER_PORT")} if size != "1" else {}
-    wrong = [name for name, value in (numbers | {"WORLD_SIZE": size}).items() if not value.isdecimal()]
-    if wrong or (numbers and not os.environ.get("MASTER_ADDR")):
-        name = wrong[0] if wrong else "MASTER_ADDR"
-        raise ConfigError(
-            f"WORLD_SIZE={size}, but {name}={os.environ.get(name, '')}: start it with torchrun, or unset them"
-        )
-    return int(size)
+def settled_here(config: dict) -> dict:
+    return settled(config, int(os.environ.get("WORLD_SIZE", 1)))
 
 
 def typed(config: DictConfig) -> Config:
@@ -155,6 +161,10 @@ def task(function):
 
 def run(main) -> None:
     """Run a @hydra.main function as a program: bad input ends with one line on stderr and exit status 2."""
+    program = Path(sys.argv[0]).name
+    if program in usage.PAGES and {"--help", "-h"} & set(sys.argv[1:]):
+        print(usage.page(program))
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
     hydra_private.on_usage_error(lambda message: leave(ValueError(f"{message}; see --help")))
     sys.argv[1:] = [RUN_ID.sub(r"\1='\2'", argument) for argument in sys.argv[1:]]

@@ -21,7 +21,7 @@ def settled(config: dict, processes: int = 1) -> dict:
             config[section] = config[section] | {"code": code_of(str(config[section][key]))}
     check(config)
     config["batch_statistics"] = batch_statistics(config, processes)
-    if config["planned"] not in (None, identity(config)):
+    if config["planned"] is not None and config["planned"] != identity(config):
         raise ConfigError(f"the plan asks for run {config['planned']}, but these settings are run {identity(config)}")
     return config
 

@@ -5,6 +5,7 @@ the one way through a config for the checks, the identity, W&B and the archive. 
 """
 
 import difflib
+import functools
 import math
 import struct
 import types
@@ -342,6 +343,7 @@ class Config:
     only: list[str] = how(default_factory=list)
     plan: bool = how(False)
     status: bool = how(False)
+    watch: bool = how(False)
     calibrate: bool = how(False)
     decide: float | None = how(None, ABOVE_ZERO)
     merge: str | None = how(None)
@@ -384,7 +386,7 @@ def walk(config: dict, kind: type = Config, prefix: str = "", science: bool = Tr
 
     Raises ConfigError for a key that no schema has, with the nearest one, and for a section that is none.
     """
-    known = {part.name: part for part in fields(kind)}
+    known = _fields(kind)
     for key, value in config.items():
         path = f"{prefix}{key}"
         if path in RETIRED:
@@ -402,10 +404,21 @@ def walk(config: dict, kind: type = Config, prefix: str = "", science: bool = Tr
             yield from walk(value, section, f"{path}.", counts)
 
 
+@functools.cache  # a plan walks through thousands of configs
+def _fields(kind: type) -> dict[str, Field]:
+    return {part.name: part for part in fields(kind)}
+
+
+@functools.cache
+def _sections(kind: Any) -> tuple[list[Any], bool]:
+    """The dataclasses among the types that a field may have, and whether it may be None."""
+    return [one for one in (kind, *get_args(kind)) if is_dataclass(one)], type(None) in get_args(kind)
+
+
 def section_kind(path: str, part: Field, value: Any) -> type | None:
     """The dataclass of a section, which for the groups hangs on the chosen name; None for a single setting."""
-    kinds = [kind for kind in (part.type, *get_args(part.type)) if is_dataclass(kind)]
-    if not kinds or (value is None and type(None) in get_args(part.type)):
+    kinds, optional = _sections(part.type)
+    if not kinds or (value is None and optional):
         return None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}={value}: choose one of the options in configs/{path}/")
@@ -449,7 +462,7 @@ def check(config: dict) -> None:
 
 
 def _check_complete(config: dict, kind: type = Config, prefix: str = "") -> None:
-    for part in fields(kind):
+    for part in _fields(kind).values():
         path = f"{prefix}{part.name}"
         if part.name in config:
             section = section_kind(path, part, config[part.name])

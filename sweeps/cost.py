@@ -104,6 +104,10 @@ class Costs:
             asked = max(1, min(most, int(FULL * gib / found["peak_gib"])))
         return Fraction(1, asked or 1)
 
+    def guessed(self, jobs) -> list:
+        """Those of the jobs of whose network nothing was timed."""
+        return [job for job in jobs if self.of(job.config).source == "arithmetic"]
+
     def disk_gb(self, config: dict) -> float:
         """What stays of a run: two generations of a checkpoint, the weights and what the optimizer keeps of each."""
         optimizer, weights = config["optimizer"], 4 * self.networks.size(config)[0] / 1e9
@@ -216,17 +220,18 @@ def _read(path: Path, advice: str, **kinds: type) -> dict:
         return {}
 
 
-def calibrate(jobs, results: Path, place: Place) -> Path:
+def calibrate(jobs, results: Path, place: Place, quiet: bool = False) -> Path:
     """Time a few steps of each distinct network of the jobs on this machine; returns the file written."""
     from tqdm import tqdm
 
     known = read_calibration(results)
     todo = {key(job.config): job for job in jobs if (place.device, key(job.config)) not in known}
     make_folder(results)
-    for name, job in tqdm(todo.items(), unit="network", disable=None):
+    for name, job in tqdm(todo.items(), unit="network", desc="timing steps", disable=None):
         entry = {"device": place.device, "key": name, **_time_steps(job.config, place, results)}
-        print(f"{job.config['model']['name']}, {job.config['optimizer']['name']}: "
-              f"{1000 * entry['seconds_per_image']:.2f} ms an image")  # fmt: skip
+        if not quiet:
+            print(f"{job.config['model']['name']}, {job.config['optimizer']['name']}: "
+                  f"{1000 * entry['seconds_per_image']:.2f} ms an image")  # fmt: skip
         with locked(results):
             networks = {f"{device} {one}": found for (device, one), found in read_calibration(results).items()}
             networks |= {f"{place.device} {name}": entry}

@@ -1,7 +1,9 @@
 """One queue for the runs of all experiments of a command, longest first; what became of them is read from disk."""
 
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +17,7 @@ from .plan import Job
 from .worker import Failure, Outcome, stop
 
 POLL_SECONDS = 1.0
+LOG_SECONDS = 60.0
 DEATHS = 2  # a run that died more often, without a new epoch in between, is given up
 
 
@@ -141,7 +144,10 @@ def recorded(run: Run, started: str) -> Failure:
 
 
 class Progress:
-    """A bar of epochs over all jobs, read from their folders, so that it does not matter who trains them."""
+    """Epochs over all jobs, read from their folders, so that it does not matter who trains them.
+
+    A bar at a terminal, a line a minute in a log file.
+    """
 
     def __init__(self):
         self.epochs: dict[Path, int] = {}
@@ -149,6 +155,7 @@ class Progress:
         self.waiting: dict[Path, Run] = {}
         self.changed: dict[Path, int] = {}  # when a folder was last changed, in its file system's nanoseconds
         self.started = now()
+        self.begun, self.before = time.monotonic(), 0  # epochs
         self.lock = threading.Lock()
         self.over = threading.Event()
         self.bar = tqdm(total=0, unit="epoch", disable=None)
@@ -162,7 +169,7 @@ class Progress:
                 self.waiting[job.run.folder] = job.run
             self._look()
             if not self.bar.total:  # what was done before counts for nothing in the time that is left
-                self.bar.initial = self.bar.n = sum(self.done.values())
+                self.bar.initial = self.bar.n = self.before = sum(self.done.values())
             self.bar.total = sum(self.epochs.values())
 
     def close(self) -> None:
@@ -172,8 +179,21 @@ class Progress:
         self.bar.close()
 
     def _watch(self) -> None:
+        said = time.monotonic()
         while not self.over.wait(POLL_SECONDS):
             self._show()
+            if self.bar.disable and time.monotonic() - said >= LOG_SECONDS:
+                said = time.monotonic()
+                print(self.line(), file=sys.stderr, flush=True)
+
+    def line(self) -> str:
+        """Where the sweep is, and the time left if it goes on as it has gone so far."""
+        done, total = sum(self.done.values()), sum(self.epochs.values())
+        line = f"{len(self.epochs) - len(self.waiting)} of {len(self.epochs)} runs, {done} of {total} epochs"
+        if done == self.before:
+            return line
+        left = (total - done) * (time.monotonic() - self.begun) / (done - self.before)
+        return f"{line}, {tqdm.format_interval(left)} left"
 
     def _show(self) -> None:
         with self.lock:

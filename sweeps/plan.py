@@ -6,10 +6,11 @@ Nothing is remembered between commands: every plan replays the protocol from the
 import functools
 import itertools
 import json
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from runs import archive, cli, table
 from runs.files import write_json
 from runs.identity import science, settled
+from runs.kept import kept
 from runs.run import ENDED, Run
 from runs.schema import TIERS, ConfigError, walk
 
@@ -134,12 +136,12 @@ class Plan:
 class Experiment:
     """The composed experiment. Composing takes 0.1 s, so it is done once a grid entry; points differ in values only.
 
-    config: as Hydra composed it from the command line `given`. Called under @hydra.main. Raises ConfigError if
-    there is no grid or a point is out of range.
+    config: as Hydra composed it from the command line `given`, or the same plain. Called under @hydra.main. Raises
+    ConfigError if there is no grid or a point is out of range.
     """
 
-    def __init__(self, config: DictConfig, given: list[str]):
-        self.base, self.given = cli.plain(config), given
+    def __init__(self, config: DictConfig | dict, given: list[str]):
+        self.base, self.given = config if isinstance(config, dict) else cli.plain(config), given
         self.protocol = self.base["protocol"]
         self.entries = []
         for label, groups, axes, settings_of in grid_entries(self.base):
@@ -156,11 +158,8 @@ class Experiment:
                 )
             self.entries.append(Entry(label, entry.chosen, axes | shared, None))
         for entry in self.entries:
-            if "class_path" in entry.composed["optimizer"]:
-                from training.build import load_class
-
-                chosen = entry.composed["optimizer"]  # refused before anything is trained
-                load_class(chosen["class_path"], chosen["code"])
+            if "class_path" in (chosen := entry.composed["optimizer"]):  # refused before anything is trained
+                kept(["class", chosen["class_path"], chosen["code"]], partial(check_class, chosen))
         labels = {entry.label for entry in self.entries}
         for label in self.base["only"]:
             if label not in labels:
@@ -245,7 +244,7 @@ class Experiment:
         name, _, label = settings_of.partition(".")
         chosen = [one for one in self.given if one.split("=")[0] not in ("experiment", "only", "also")]
         chosen.append(f"experiment={name}")
-        other = Experiment(cli.recomposed(chosen), chosen)
+        other = Experiment(compose(tuple(chosen))[0], chosen)
         entry = next((entry for entry in other.entries if entry.label == label), None)
         if entry is None or entry.settings_of:
             raise ConfigError(f"settings_of={settings_of}: experiment={name} tunes no entry {label}")
@@ -324,12 +323,24 @@ class Entry:
         )
 
 
+def check_class(chosen: dict) -> None:
+    from training.build import load_class
+
+    load_class(chosen["class_path"], chosen["code"])
+
+
 @functools.lru_cache(maxsize=1024)
 def compose(overrides: tuple[str, ...]) -> tuple[dict, set[str]]:
     """The resolved config of a command line, and the paths that its other settings are made of. Under @hydra.main."""
-    config = cli.recomposed(overrides)
-    text = json.dumps(OmegaConf.to_container(cli.without_hydra(config)))
-    return cli.plain(config), {path.rstrip(".") for path in re.findall(r"\$\{(?:oc\.select:)?([a-z_.]+)", text)}
+
+    def composed() -> tuple[dict, list[str]]:
+        config = cli.recomposed(overrides)
+        text = json.dumps(OmegaConf.to_container(cli.without_hydra(config)))
+        return cli.resolved(config), re.findall(r"\$\{(?:oc\.select:)?([a-z_.]+)", text)
+
+    places = {name: value for name, value in os.environ.items() if name.startswith("POWERSGD_")}
+    config, read = kept([overrides, cli.hydra_overrides(), places], composed) if cli.own_files() else composed()
+    return cli.settled_here(config), {path.rstrip(".") for path in read}
 
 
 def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list], str | None]]:

@@ -2,6 +2,9 @@
 
 import math
 import shutil
+import sys
+import textwrap
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +17,9 @@ from .cost import Cost, Costs
 from .place import Place
 from .plan import Job, Plan, counts
 
+WIDTH = 80  # at most
+WATCH_SECONDS = 5
+LOG_SECONDS = 60  # in a file
 STATES = ("finished", "diverged", "running", "stopped", "failed", "waiting", "archived")
 
 
@@ -170,18 +176,35 @@ def _cells(found: Price) -> str:
 
 def status_table(plan: Plan, place: Place) -> str:
     """A line for each grid entry: the states of its runs and the best test accuracy so far, and the time left."""
-    widths = " ".join(f"{name:>9}" for name in STATES)
-    lines = [f"{'entry':24} {'runs':>6} {widths} {'best':>7}"]
-    for label in dict.fromkeys(job.label for job in plan.jobs):
-        jobs = [job for job in plan.jobs if job.label == label]
-        found = counts(jobs)
-        cells = " ".join(f"{found[name] or '':>9}" for name in STATES)
-        lines.append(f"{label:24} {len(jobs):6,d} {cells} {best(jobs):>7}")
-    for selection in plan.selections:
-        lines.append(f"chosen for {selection.label}: {selection.reason}")
-    lines.append(summary(plan, place))
-    width = shutil.get_terminal_size((160, 24)).columns
-    return "\n".join(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines)
+    entries: dict[str, list[Job]] = {}
+    for job in plan.jobs:
+        entries.setdefault(job.label, []).append(job)
+    found = {label: counts(jobs) for label, jobs in entries.items()}
+    states = [state for state in STATES if any(count[state] for count in found.values())]
+    wide = max(5, *map(len, entries))
+    lines = [f"{'entry':{wide}} {'runs':>5} {' '.join(f'{state:>8}' for state in states)} {'best':>7}"]
+    for label, jobs in entries.items():
+        cells = " ".join(f"{found[label][state] or '':>8}" for state in states)
+        lines.append(f"{label:{wide}} {len(jobs):5,d} {cells} {best(jobs):>7}")
+    told = [f"chosen for {selection.label}: {selection.reason}" for selection in plan.selections]
+    for line in [*told, summary(plan, place)]:
+        lines += textwrap.wrap(line, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns), subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+def watch(experiments: list, place: Place) -> None:
+    """The state of a sweep, again and again until nothing is left to train; Ctrl-C ends it.
+
+    experiments: each, or a line in the place of one that does not exist.
+    """
+    terminal = sys.stdout.isatty()
+    while True:
+        plans = [one if isinstance(one, str) else one.plan() for one in experiments]
+        tables = [plan if isinstance(plan, str) else status_table(plan, place) for plan in plans]
+        print(("\033[H\033[J" if terminal else "") + "\n\n".join(tables), flush=True)
+        if not any(plan.wanted() or plan.to_come for plan in plans if isinstance(plan, Plan)):
+            return
+        time.sleep(WATCH_SECONDS if terminal else LOG_SECONDS)
 
 
 def best(jobs) -> str:

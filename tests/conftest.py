@@ -21,7 +21,7 @@ torch.set_num_threads(1)  # the bits of a run depend on it, and test processes s
 def pytest_collection_modifyitems(items) -> None:
     """What starts W&B's service has two minutes, as tests that start programs have."""
     for item in items:
-        if "no_account" in item.fixturenames:
+        if "no_account" in item.fixturenames and not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(120))
 
 

@@ -36,7 +36,7 @@ def records(run: Run, kind: str) -> list[dict]:
     for file in sorted(run.folder.glob("wandb/*run-*/run-*.wandb"), key=lambda path: path.stat().st_ctime):
         # What `wandb leet inspect --json` calls, without its two seconds of imports.
         command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file", file, run.folder]
-        shown = subprocess.run(command, env=clean_environment(run.folder), capture_output=True, text=True, timeout=60)
+        shown = subprocess.run(command, env=clean_environment(run.folder), capture_output=True, text=True, timeout=100)
         found += [json.loads(line) for line in shown.stdout.splitlines()]
     return [record[kind] for record in found if record["type"] == kind]
 

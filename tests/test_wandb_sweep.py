@@ -105,7 +105,7 @@ def test_the_agent_itself_trains_a_trial_and_is_answered_for_its_double(tmp_path
         server.sweep, server.trials = yaml.safe_dump(sweep), [("one", arguments), ("two", arguments)]
         account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "WANDB_DIR": str(tmp_path)}
         command = [sys.executable, "-m", "wandb", "agent", "--count", "2", "somebody/powersgd/abcd1234"]
-        subprocess.run(command, cwd=ROOT, env=clean_environment(tmp_path, **account), timeout=180, check=True)
+        subprocess.run(command, cwd=ROOT, env=clean_environment(tmp_path, **account), timeout=900, check=True)
         sent = {place[2]: stored for place, stored in server.runs.items()}
         assert set(sent) == {"one", "two"}
         one, two = ([{k: v for k, v in row.items() if k != "perf/memory_gb"} for row in sent[id].rows] for id in sent)

@@ -1,12 +1,15 @@
 """Data parallelism under torchrun: which process this is, and what all of them must agree on."""
 
+from __future__ import annotations
+
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+if TYPE_CHECKING:  # who asks which process this is need not wait seconds for torch
+    import torch
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class World:
     local_rank: int = 0
 
     @classmethod
-    def from_environment(cls) -> "World":
+    def from_environment(cls) -> World:
         """From the variables that torchrun sets."""
         return cls(
             *(int(os.environ.get(name, one)) for name, one in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
@@ -35,6 +38,8 @@ class World:
         if self.size == 1:
             yield
             return
+        import torch.distributed as dist
+
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         try:
             yield
@@ -44,6 +49,8 @@ class World:
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place."""
         if self.size > 1:
+            import torch.distributed as dist
+
             dist.all_reduce(tensor)
         return tensor
 
@@ -51,16 +58,23 @@ class World:
         """The largest `number` any process has."""
         if self.size == 1:
             return number
+        import torch
+        import torch.distributed as dist
+
         tensor = torch.tensor(number, device=device)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return int(tensor.item())
 
     def barrier(self) -> None:
         if self.size > 1:
+            import torch.distributed as dist
+
             dist.barrier()
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give every process the main one's buffers: BatchNorm's running averages differ after a step."""
         if self.size > 1:
+            import torch.distributed as dist
+
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)

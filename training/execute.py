@@ -3,31 +3,42 @@
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from data.errors import DataError
 from runs.interrupt import Interrupted
 from runs.run import Run, RunError
 from runs.schema import Config, ConfigError
 
-from . import checkpoint, tracking
+from . import tracking
 from .distributed import World
-from .loop import train
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 
 def execute(
-    config: Config, on_epoch: Callable[[dict], None] | None = None, say: Callable[[str], None] | None = None
+    config: Config,
+    on_epoch: Callable[[dict], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    on_step: Callable[["Trainer"], None] | None = None,
 ) -> Run:
     """Train the run of this config, or take it up again, unless it has ended; returns it.
 
-    say is told where W&B shows it. Under torchrun every process calls it. Raises RunBusy if another process trains
-    it. A crash leaves its traceback in the run's log.
+    on_epoch is called with every row of metrics, on_step after every step; say is told in lines what is trained, on
+    what, and where W&B shows it. Under torchrun every process calls it. Raises RunBusy if another process trains it. A
+    crash leaves its traceback in the run's log.
     """
     run = Run.of(asdict(config))
     main = World.from_environment().main  # the main process of torchrun keeps the records for all
     if run.ended():
         if main:
+            say("finished before, nothing trained")
             tracking.answer(config, run)
         return run
+    from . import checkpoint  # torch takes seconds to import
+    from .loop import train
+
     if not main:
         train(config, run)
         return run
@@ -37,7 +48,9 @@ def execute(
         tracker = tracking.Tracker(config, run, say)
         observers = (tracker.log, on_epoch) if on_epoch else (tracker.log,)
         try:
-            state = train(config, run, observers, tracker)
+            state = train(
+                config, run, observers, tracker, say, (tracker.batch, on_step) if on_step else (tracker.batch,)
+            )
         except (Interrupted, KeyboardInterrupt):
             tracker.finish("interrupted")
             raise

@@ -24,13 +24,19 @@ AGREE_STEPS = 50  # how often several processes ask each other whether to stop o
 
 
 def train(
-    config: Config, run: Run, observers: tuple[Callable[[dict], None], ...] = (), tracker: Tracker | None = None
+    config: Config,
+    run: Run,
+    observers: tuple[Callable[[dict], None], ...] = (),
+    tracker: Tracker | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    on_step: tuple[Callable[[Trainer], None], ...] = (),
 ) -> str:
     """Train the run, locked by the caller, from its newest checkpoint on; returns "finished" or "diverged".
 
-    observers are called with every row of metrics, those from before an interruption first; tracker begins once data
-    and device are known to be right, and is told of every batch. Raises Interrupted after SIGINT or SIGTERM, with the
-    state saved; RunError, DataError, ConfigError, OSError. Under torchrun all processes call it; one writes.
+    observers are called with every row of metrics, those from before an interruption first, on_step after every step;
+    tracker begins once data and device are known to be right, when say is told what is trained on what. Raises
+    Interrupted after SIGINT or SIGTERM, with the state saved; RunError, DataError, ConfigError, OSError. Under torchrun
+    all processes call it; one writes.
     """
     world = World.from_environment()
     device = choose_device(config, world)
@@ -44,13 +50,14 @@ def train(
         data = data_fingerprint(config, train_set, test_set)
         where = environment(config, device, world)
         record.begin(where, data, [str(warning.message) for warning in warned])
+        say(start_line(config, run, trainer, where, len(test_set)))
         if tracker:
             tracker.begin(where, partial(memory, device))
         for row in trainer.history:  # a killed process may not have delivered the last of them
             for observe in observers:
                 observe(row)
         while not (outcome := ending(config, trainer.history)):
-            sums = train_epoch(config, trainer, train_set, test_set, record, stop, tracker)
+            sums = train_epoch(config, trainer, train_set, test_set, record, stop, on_step)
             test = trainer.evaluate(test_set)
             validation = trainer.evaluate(validation_set) if validation_set else None
             train = trainer.evaluate(train_set) if config.evaluate_train else None
@@ -66,17 +73,28 @@ def train(
     return outcome[0]
 
 
+def start_line(config: Config, run: Run, trainer: Trainer, where: dict, tested: int) -> str:
+    resumed = f", resumed at epoch {trainer.epoch + 1}" if trainer.epoch or trainer.step else ""
+    data = f"{config.dataset.name}, {trainer.images:,} images to train and {tested:,} to test"
+    return f"{run.name}: {config.epochs} epochs{resumed}\n{where['device']}; {data}; {run.folder}"
+
+
 def train_epoch(
-    config: Config, trainer: Trainer, train_set, test_set, record: "Recorder", stop: StopRequest,
-    tracker: Tracker | None,
-) -> Tensor:  # fmt: skip
+    config: Config,
+    trainer: Trainer,
+    train_set,
+    test_set,
+    record: "Recorder",
+    stop: StopRequest,
+    on_step: tuple[Callable[[Trainer], None], ...],
+) -> Tensor:
     """The rest of the present epoch, evaluated within where asked; returns its sums over all processes, on the CPU."""
     started = time.perf_counter() - trainer.seconds
     stop.slept()
     for inputs, labels in train_set.epoch(config.seed, trainer.epoch, config.batch_size, trainer.step):
         trainer.train_step(inputs, labels)
-        if tracker:
-            tracker.batch(trainer)
+        for observe in on_step:
+            observe(trainer)
         started += stop.slept()
         if trainer.step in trainer.stops:
             trainer.seconds = time.perf_counter() - started

@@ -26,7 +26,7 @@ class Tracker:
     say: is told in a line where the run is to be seen.
     """
 
-    def __init__(self, config: Config, run: Run, say: Callable[[str], None] | None = None):
+    def __init__(self, config: Config, run: Run, say: Callable[[str], None] = lambda line: None):
         self.config, self.run, self.say = config, run, say
         self.wandb: Any = None  # the run there, while all is well
         self.mode = Mode("disabled")
@@ -81,8 +81,7 @@ class Tracker:
         self.wandb = started
         place = started.url if self.mode.name == "online" else offline(self.mode.why)
         self.run.log(f"W&B: {place}")
-        if self.say:
-            self.say(f"W&B: {place}")
+        self.say(f"W&B: {place}")
 
     def _about(self, environment: dict) -> view.About:
         config = asdict(self.config)

@@ -1,0 +1,79 @@
+"""make on a machine with nothing but POSIX's commands and Python, which is what a Mac has."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from .helpers import ROOT
+
+COMMANDS = ["make", "sh", "awk", "cat", "cksum", "find", "rm", "echo"]
+PIP = """#!/bin/sh
+echo "$@" >> pip.log
+"""
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A checkout whose environment notes what is installed; runs make there and returns what became of it."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in COMMANDS:
+        (commands / name).symlink_to(shutil.which(name))
+    (commands / "python3").symlink_to(sys.executable)
+    here = tmp_path / "checkout"
+    (here / ".venv" / "bin").mkdir(parents=True)
+    (here / ".venv" / "bin" / "python").write_text(PIP)
+    (here / ".venv" / "bin" / "python").chmod(0o755)
+    for name in ("Makefile", "requirements.txt", "constraints.txt"):
+        shutil.copy(ROOT / name, here)
+
+    def make(*targets):
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+        return subprocess.run(["make", *targets], cwd=here, env=environment | {"PATH": str(commands)},
+                              capture_output=True, text=True, timeout=100)  # fmt: skip
+
+    make.folder = here
+    return make
+
+
+def installed(make) -> int:
+    log = make.folder / "pip.log"
+    return log.read_text().count("install") if log.exists() else 0
+
+
+def test_what_is_required_is_installed_once_and_again_when_its_content_changes(make):
+    for _ in range(2):
+        done = make("setup")
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        assert installed(make) == 1
+    os.utime(make.folder / "requirements.txt")  # as git does when it switches branches
+    assert make("setup").returncode == 0 and installed(make) == 1
+    with open(make.folder / "requirements.txt", "a") as file:
+        file.write("another\n")
+    assert make("setup").returncode == 0 and installed(make) == 2
+
+
+def test_a_linked_environment_is_never_emptied(make, tmp_path):
+    (make.folder / ".venv").rename(tmp_path / "shared")
+    (make.folder / ".venv").symlink_to(tmp_path / "shared")
+    (tmp_path / "shared" / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")  # no pip in it
+    done = make("setup")
+    assert done.returncode == 2 and "links to an environment without pip" in done.stderr
+    assert (tmp_path / "shared" / "bin" / "python").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("fgi2", "did you mean make fig2?"), ("smokee", "did you mean make smoke?"), ("zzz", "make lists them")],
+)
+def test_a_target_that_is_none_suggests_the_nearest(make, typed, said):
+    done = make(typed)
+    assert done.returncode == 2 and f"there is no target '{typed}'" in done.stderr and said in done.stderr
+
+
+def test_make_alone_lists_the_targets(make):
+    done = make()
+    assert "make fig2 " in done.stdout and "make dashboard" in done.stdout and done.returncode == 0
