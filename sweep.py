@@ -247,7 +247,7 @@ class Reports:
                 done = subprocess.run(
                     [sys.executable, "-m", *command, *where], cwd=cli.ROOT, capture_output=True, text=True
                 )
-                if done.returncode:
+                if done.returncode and "there is no figure" not in done.stderr:
                     print(f"{plan.experiment}: {done.stderr.strip()}", file=sys.stderr, flush=True)
 
 

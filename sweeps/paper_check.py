@@ -20,6 +20,7 @@ from training.trainer import Trainer
 
 from .plan import grid_entries
 
+ONE_WAY = ["wandb.mode=disabled", "precision=fp32", "compile=none"]  # nothing is compiled for device="meta"
 HEADER = f"{'experiment':14} {'entry':22} {'model':18} {'parameters':>12} {'multiply-adds':>14} {'activations':>12}"
 
 
@@ -39,7 +40,7 @@ def main() -> None:
             for label, groups, axes, _ in grid_entries(base):
                 overrides = [f"{group}={option}" for group, option in groups.items()]
                 overrides += [f"{path}={values[-1]}" for path, values in axes.items()]
-                config = cli.typed(compose("train", [f"experiment={experiment}", *overrides, "wandb.mode=disabled"]))
+                config = cli.typed(compose("train", [f"experiment={experiment}", *overrides, *ONE_WAY]))
                 dataset = config.dataset
                 parameters, products = size(asdict(config.model), dataset.image_shape, dataset.num_classes)
                 activations = meta_step(config)
