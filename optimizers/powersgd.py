@@ -129,7 +129,8 @@ class PowerSGD(Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:
             for name, default in self.defaults.items():
-                group.setdefault(name, default)
+                if name != "differentiable":  # which torch has just put there; a resumed run's groups are as they were
+                    group.setdefault(name, default)
 
     def add_param_group(self, param_group: dict) -> None:
         super().add_param_group(param_group)
