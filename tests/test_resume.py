@@ -20,7 +20,7 @@ from training import checkpoint
 from training.execute import execute
 from training.trainer import Trainer
 
-from .helpers import ROOT, assert_same, clean_environment, composed, make_config, outcome, run_of
+from .helpers import ROOT, assert_same, clean_environment, composed, make_config, outcome, run_of, typed
 
 STEPS = 4  # an epoch of 100 images in batches of 32
 SMALL = {"dataset.subset": 100, "epochs": 2, "model.width": 8}
@@ -369,14 +369,7 @@ class Program:
             return getattr(self, "before", None)
 
     def finish(self) -> str:
-        done = subprocess.run(
-            [sys.executable, "train.py", *self.overrides],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = typed("train.py", *self.overrides)
         assert done.returncode == 0, done.stderr
         assert self.run.name in done.stdout and "finished" in done.stdout
         return done.stdout
