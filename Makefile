@@ -18,7 +18,7 @@ help:  ## this list
 
 setup: $(READY)  ## .venv with the pinned dependencies
 
-# The stamp holds what was installed, and is written last, so that a broken installation is taken up again; the lock is
+# The stamp holds what was installed, and is written last, so that an interrupted installation starts again; the lock is
 # for two makes at once (a Mac has no flock).
 WANTED := $(shell cat requirements.txt constraints.txt | cksum)
 ifneq ($(shell cat $(READY) 2>/dev/null),$(WANTED))
@@ -111,7 +111,7 @@ redraw: $(READY)  ## all figures from the tables in git, nothing trained
 paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, one real step (no GPU)
 	@$(PY) -m sweeps.paper_check
 
-# Each step skips what it has done, so the same command goes on after Ctrl-C.
+# Each step skips what it has done, so rerun the same command to resume after Ctrl-C.
 PAPER = $(PY) sweep.py experiments=[all] tier=paper launcher=local launcher.gpus=$(GPUS) keep=weights $(ARGS)
 paper: $(READY)  ## the whole paper tier on GPUS=8 of this machine, for HOURS=168 of each; plan=true only shows it (docs/cluster.md)
 	@test -n "$(GPUS)" || { echo "paper: how many GPUs? make paper GPUS=8" >&2; exit 2; }

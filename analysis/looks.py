@@ -1,6 +1,6 @@
 """Judging again as seeds are added: how wide an interval must be so that all looks together are seldom wrong.
 
-Whoever adds seeds until an interval decides has more than one chance to be wrong. With Pocock's boundary every look has
+Adding seeds until an interval decides gives more than one chance to be wrong. With Pocock's boundary every look has
 the same level, so high that under no effect any of them decides in 5 % of cases: exact for normal means of independent
 runs; analysis/simulate.py counts what Student's t and pooled variances make of it.
 """

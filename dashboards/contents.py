@@ -62,7 +62,7 @@ def _archived(id: str, run: dict, rows: list[dict], uses: list[tuple[str, str, b
     job = view.job_type(nested(computed), stage, tuned)
     about = view.about(computed, run["environment"], run["tier"], [name for name, *_ in uses], job)
     about.tags.append("archive")
-    curve = f"{about.config['curve']} (archive)"  # whoever trains the same run has a curve of their own beside it
+    curve = f"{about.config['curve']} (archive)"  # the same run trained anew has its own curve
     date = committed(run["environment"].get("commit"))
     about.config.update(origin="archive", curve=curve, commit_date=date)
     ending = {"state": run["state"], "reason": run["reason"], "perf/total_seconds": run["seconds"]}

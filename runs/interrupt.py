@@ -5,14 +5,14 @@ import signal
 import threading
 import time
 
-MESSAGE = "stopped; the same command goes on where it stopped"
+MESSAGE = "stopped; rerun the same command to resume"
 
 
 class Interrupted(Exception):
     """The run was asked to stop and has saved its state; `signal` says by what."""
 
     def __init__(self, number: int):
-        super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on where it stopped")
+        super().__init__(f"stopped by {signal.Signals(number).name}; rerun the same command to resume")
         self.signal = number
 
 

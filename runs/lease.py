@@ -1,9 +1,10 @@
 """A claim on a folder for file systems without flock, or whose flock other machines do not see (NFS, Lustre).
 
 Of the files `lease-N.json` the highest N counts. It says who holds the folder: host, process, job. Its owner touches
-it every HEARTBEAT seconds and at last writes that it is over. Whoever wants the folder makes lease-(N+1), which one
-process alone can. It may do so if N is over, if N's process was one of this host and is dead, or if N was not touched
-for LEASE seconds by the clock of the file system. An owner whose lease was taken ends at once: it must not write.
+it every HEARTBEAT seconds and at last writes that it is over. A process that wants the folder makes lease-(N+1),
+which one process alone can. It may do so if N is over, if N's process was one of this host and is dead, or if N was
+not touched for LEASE seconds by the clock of the file system. An owner whose lease was taken ends at once: it must
+not write.
 """
 
 import fcntl

@@ -128,7 +128,7 @@ class Run:
         return lock
 
     def leave_nothing(self) -> None:
-        """Remove the folder again, locked by the caller, if nothing was written into it."""
+        """Remove the folder again if nothing was written into it; the caller holds the lock."""
         if self._ours() and [path.name for path in self.folder.iterdir()] == ["lock"]:
             (self.folder / "lock").unlink()
             self.folder.rmdir()

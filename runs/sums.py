@@ -1,4 +1,4 @@
-"""The digests of the tables and pictures of a folder, in its SHA256SUMS: whoever reads one knows that it is whole.
+"""The digests of the tables and pictures of a folder, in its SHA256SUMS: a reader can check that one is whole.
 
 `sha256sum --check` reads the list too. A file that was changed on purpose (by hand, or by a merge) is listed anew with
 

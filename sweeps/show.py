@@ -102,7 +102,7 @@ def refuse_over_budget(plans: list[Plan], place: Place, budget: float) -> None:
         what = "GPU hours" if place.on_gpu else "hours"
         raise ConfigError(
             f"the plan needs {found}; budget={budget:g} {what} allows less; choose tier=laptop or tier=smoke, or "
-            f"consent with budget={math.ceil(hours)}"
+            f"allow it with budget={math.ceil(hours)}"
         )
 
 
@@ -210,6 +210,6 @@ def watch(experiments: list, place: Place) -> None:
 def best(jobs) -> str:
     accuracies = []
     for job in jobs:
-        with suppress(TableError):  # the rows of a run that has not ended are mended when it goes on
+        with suppress(TableError):  # the rows of a run that has not ended are restored when it resumes
             accuracies += [row["test_acc"] for row in job.rows()]
     return f"{max(accuracies):.4f}" if accuracies else ""

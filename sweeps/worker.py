@@ -23,7 +23,7 @@ from runs.schema import ConfigError, build
 class Failure:
     """Why a run has not ended.
 
-    kind: busy (another process trains it), died, memory (it does not fit), refused (no use trying again), crashed.
+    kind: busy (another process trains it), died, memory (it does not fit), refused (not retryable), crashed.
     """
 
     kind: str

@@ -217,7 +217,7 @@ def test_a_signal_ends_a_sweep_with_its_state_saved(number, launcher, begin, tmp
         os.kill(sweep.pid, number)
     status, _, errors = finished(sweep)
     assert status == 128 + number, errors
-    assert "goes on where it stopped" in errors and "Traceback" not in errors
+    assert "rerun the same command to resume" in errors and "Traceback" not in errors
     wait_for(lambda: not family(sweep), seconds=10)
     begun = [run for run in runs(tmp_path) if run.status()]
     assert 1 <= len(begun) <= (os.cpu_count() if launcher == "local" else 1)

@@ -394,7 +394,7 @@ def test_killed_stopped_and_interrupted_the_program_ends_as_if_it_had_not_been(t
         else:
             assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number], errors
             last = errors.strip().splitlines()[-1]
-            assert number.name in last and "the same command goes on" in last
+            assert number.name in last and "rerun the same command to resume" in last
             assert "Traceback" not in errors
         assert program.run.status()["state"] == "running"
     program.finish()

@@ -69,7 +69,7 @@ def load(run: Run, restore: Callable[[dict], None] = lambda state: None) -> dict
 
 
 def prune(run: Run, keep: str) -> None:
-    """Of an ended run, locked by the caller: "all" stays, or its "weights" and rows alone, or "none"."""
+    """What stays of an ended run: "all", its "weights" and rows, or "none"; the caller holds the lock."""
     if keep == "weights" and (state := intact(run)[0]):
         save(run, {"model": state["model"], "history": state["history"]})
     for name in {"all": (), "weights": (PREVIOUS,), "none": (PREVIOUS, NEWEST)}[keep]:

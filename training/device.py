@@ -26,8 +26,8 @@ def choose_device(config: Config, world: World = World()) -> torch.device:  # no
         large = MODELS.get(config.model.name, MLP) is not MLP
         if name == "cpu" and large and config.tier == "paper":
             raise ConfigError(
-                f"device=auto finds no GPU, on which tier=paper trains {config.model.name}; device=cpu consents to "
-                "this machine's CPU, tier=laptop is made for it"
+                f"device=auto finds no GPU, on which tier=paper trains {config.model.name}; set device=cpu to use "
+                "the CPU anyway, or tier=laptop, which is made for one"
             )
     if name == "cuda":
         name = f"cuda:{world.local_rank}"

@@ -1,4 +1,4 @@
-"""Carry out one run, whatever becomes of it: skip what has ended, record divergence, interruption and crash."""
+"""Execute one run: skip it if it has ended; record completion, divergence, interruption or crash."""
 
 import traceback
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def execute(
             run.log("crashed:\n" + traceback.format_exc())
             run.fail(reason)
             if isinstance(error, OSError) and error.strerror:
-                message = f"{error.strerror}, in the run {run.folder}; mend that and the same command goes on"
+                message = f"{error.strerror}, in the run {run.folder}; fix this and rerun the same command to resume"
                 raise OSError(error.errno, message) from None
             raise
         tracker.finish(state, run.status()["reason"])

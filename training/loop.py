@@ -31,7 +31,7 @@ def train(
     say: Callable[[str], None] = lambda line: None,
     on_step: tuple[Callable[[Trainer], None], ...] = (),
 ) -> str:
-    """Train the run, locked by the caller, from its newest checkpoint on; returns "finished" or "diverged".
+    """Train from the latest checkpoint; the caller holds the lock. Returns "finished" or "diverged".
 
     observers are called with every row of metrics, those from before an interruption first, on_step after every step;
     tracker begins once data and device are known to be right, when say is told what is trained on what. Raises

@@ -31,7 +31,7 @@ class Entries(Claim):
         return self
 
     def judged(self, archive: Archive) -> pd.Series:
-        """Those that selected, too: whoever has seen them knows much of what is reported."""
+        """Including the runs that selected: their results tell much of what the reported ones will be."""
         return archive.runs["label"].isin([*self.of, *self.minus])
 
     def judge(self, archive: Archive) -> Finding:
