@@ -169,7 +169,9 @@ class Experiment:
                 raise ConfigError(f"{key}={seeds}: at least one seed, each once")
         both = set(self.protocol["seeds"]) & set(self.base["seeds"])
         if self.protocol["tune"] and both:
-            raise ConfigError(f"protocol.seeds={min(both)}: a seed for selection cannot also be one for reporting (`seeds`)")
+            raise ConfigError(
+                f"protocol.seeds={min(both)}: a seed for selection cannot also be one for reporting (`seeds`)"
+            )
         self.changes = [text for text in given if not self._neutral(text.lstrip("+~").split("=")[0])]
         self.label = "custom" if self.changes else self.base["tier"]
         self.name = self.base["experiment"] or "sweep"
