@@ -491,7 +491,7 @@ def test_the_defaults_are_the_paper_s_form():
     """Equation (4), and weight decay after the power; lr and gamma as the docstring's signature has them."""
     assert PowerSGD([leaf(1.0)]).defaults == {
         "lr": 0.1, "gamma": 0.8, "momentum": 0.0, "weight_decay": 0.0, "lr_in_velocity": True,
-        "decay_after_power": True, "maximize": False, "foreach": None,
+        "decay_after_power": True, "maximize": False, "foreach": None, "fused": False,
     }  # fmt: skip
 
 
