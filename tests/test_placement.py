@@ -70,9 +70,10 @@ def test_local_workers_share_eight_gpus_and_a_killed_one_costs_nothing(tmp_path,
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs Ray: pip install -r requirements-ray.txt")
-def test_ray_places_runs_on_eight_gpus_of_two_nodes_one_of_which_is_lost(tmp_path, real_mnist):
+def test_ray_places_runs_on_eight_gpus_of_two_nodes_one_of_which_is_lost(tmp_path, real_mnist, monkeypatch):
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # its workers give way to everything else, and would never be done
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 4})
     try:
         lost = cluster.add_node(num_cpus=4, num_gpus=4)
