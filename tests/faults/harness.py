@@ -99,6 +99,8 @@ def child(function: Callable[[], object], seconds: float = TIMEOUT, signals: Cal
 
 
 def _as_child(function: Callable[[], object], output: int, errors: int) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the suite runs under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.dup2(output, 1)
     os.dup2(errors, 2)
     sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(fd, "w", closefd=False), write_through=True) for fd in (1, 2))
