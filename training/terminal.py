@@ -11,7 +11,7 @@ BAR = "{l_bar}{bar}| {n:.2f}/{total_fmt} epochs [{elapsed}<{remaining}{postfix}]
 class Terminal:
     """`with Terminal(20, done=7) as terminal:`; its epoch, step and say are what training.execute calls.
 
-    epochs: None if they are not known. shown: False leaves only what is said.
+    epochs: None if they are not known. shown: False shows nothing at all.
     """
 
     def __init__(self, epochs: int | None, done: int = 0, shown: bool = True):
@@ -28,7 +28,8 @@ class Terminal:
         self.bar.close()
 
     def say(self, line: str) -> None:
-        self.bar.write(line, file=sys.stderr)
+        if self.shown:
+            self.bar.write(line, file=sys.stderr)
 
     def step(self, trainer) -> None:
         self.started = self.started or time.monotonic()
