@@ -28,8 +28,9 @@ class MLP(nn.Module):
         initialise(self, init)
         if gain != 1:
             with torch.no_grad():
-                for layer in self.layers.children():
-                    layer.weight.mul_(gain)
+                for name, parameter in self.named_parameters():
+                    if name.endswith("weight"):
+                        parameter.mul_(gain)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
