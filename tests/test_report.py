@@ -67,7 +67,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def verdicts():
-    return {tier: claims.everything(ROOT / "results", tier) for tier in ("paper", "short")}
+    return {tier: claims.everything(ROOT / "results", tier) for tier in ("paper", "laptop", "short")}
 
 
 def test_the_page_needs_nothing_else_and_no_id_stands_twice(written):
