@@ -139,9 +139,9 @@ def batches(rows: list[dict], provenance: dict):
             axes.axvline(128, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)))
         column[0].set_title(f"after epoch {epoch}" if epoch else "at the start")
         column[1].set(xscale="log", yscale="log", xlabel="batch size")
-    grid[0][0].set_ylabel("cosine of E σ(g) and σ(∇f)")
+    grid[0][0].set(ylabel="cosine of E σ(g) and σ(∇f)", ylim=(0, 1.25))  # above 1 it is the noise of the measurement
     grid[1][0].set_ylabel("length of E σ(g), as a share")
-    grid[0][-1].legend(loc="lower right")
+    grid[0][1].legend(loc="lower right", ncols=2)
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     _stamp(
         figure,

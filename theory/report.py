@@ -112,7 +112,7 @@ def report(found: dict[str, list[dict]], judged: list[dict], provenance: dict) -
             "![batch sizes](batch.svg)\n",
             "σ is not linear, so the mean of σ(g) over batches of B is not σ(∇f). Cosine of the two, and in brackets "
             "the length of the first as a share of the second's; mean over seeds, along figure 2's PowerSGD. γ = 1 is "
-            "the control: both are 1 there but for the noise of the measurement.\n",
+            "the control: both are 1 there, but for the noise of the measurement, too large where they are not.\n",
             _batches(found["batch"]),
         ]
     return "\n".join(part for part in parts if part)
@@ -207,7 +207,8 @@ def _batches(rows: list[dict]) -> str:
     for epoch in sorted({row["epoch"] for row in rows}):
         for gamma in sorted({row["gamma"] for row in rows}):
             cells = [select(rows, epoch=epoch, gamma=gamma, batch=size) for size in sizes]
-            shown = [f"{mean(r['cosine'] for r in cell):.3f} ({mean(r['length'] for r in cell):.3g})" for cell in cells]
+            values = [(mean(row["cosine"] for row in cell), mean(row["length"] for row in cell)) for cell in cells]
+            shown = ["–" if math.isnan(cosine) else f"{cosine:.3f} ({length:.3g})" for cosine, length in values]
             lines.append([str(epoch), f"{gamma:g}", *shown])
     return markdown(["after epoch", "γ", *(f"B = {size}" for size in sizes)], lines)
 
