@@ -150,6 +150,7 @@ def sweep(experiments: list, here, config) -> None:
                         plan = plans[number] = experiment.plan(changed)
                         if len(plan.jobs) > said[plan.experiment]:
                             said[plan.experiment] = len(plan.jobs)
+                            plan.write()  # a run that starts looks there for its stage
                             queue.say(show.summary(plan, here))
                         if plan.experiment not in complete and not plan.wanted():
                             complete.add(plan.experiment)

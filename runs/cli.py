@@ -90,7 +90,20 @@ def plain(config: DictConfig) -> dict:
 
 
 def settled_here(config: dict) -> dict:
-    return settled(config, int(os.environ.get("WORLD_SIZE", 1)))
+    return settled(config, processes())
+
+
+def processes() -> int:
+    """How many train together, by torchrun's variables. Raises ConfigError if they are not all there."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    numbers = {name: os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "MASTER_PORT")} if size != "1" else {}
+    wrong = [name for name, value in (numbers | {"WORLD_SIZE": size}).items() if not value.isdecimal()]
+    if wrong or (numbers and not os.environ.get("MASTER_ADDR")):
+        name = wrong[0] if wrong else "MASTER_ADDR"
+        raise ConfigError(
+            f"WORLD_SIZE={size}, but {name}={os.environ.get(name, '')}: start it with torchrun, or unset them"
+        )
+    return int(size)
 
 
 def typed(config: DictConfig) -> Config:

@@ -1,6 +1,7 @@
 """Fixtures for all tests: one thread, a made-up MNIST, and the real one."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ from training import build, wandb_session
 
 from .helpers import ROOT, write_fake_mnist
 from .wandb_stub import KEY, Server
+
+# A shell's background job ignores Ctrl-C, nohup a closed terminal; the tests are about what is heard.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 torch.set_num_threads(1)  # the bits of a run depend on it, and test processes share the cores
 

@@ -26,7 +26,7 @@ def small(tmp_path, *overrides: str):
     return cli.typed(
         composed("dataset=synthetic", "dataset.augment=crop_flip", "dataset.subset=160", "batch_size=32", "epochs=4",
                  "model=resnet50", "model.blocks=[1,1,1,1]", "model.width=4", "wandb.mode=disabled",
-                 f"results={tmp_path}", *overrides)
+                 "device=cpu", f"results={tmp_path}", *overrides)
     )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def test_figure_2_is_drawn_end_to_end_and_redraws_to_the_same_bytes(monkeypatch,
     for name in ("figure2.svg", "figure2.png", "figure2.md"):
         assert str(tmp_path / "custom" / name) in text
     svg = (tmp_path / "custom" / "figure2.svg").read_bytes()
-    assert b"tier custom, 1 seed, 4 runs (changed: " in svg
+    assert b"With settings of one's own. 1 seed, 4 runs (changed: " in svg
     (tmp_path / "custom" / "plan-fig2.json").unlink()
     with pytest.raises(NoRecords, match="or --redraw from the archive"):
         called(monkeypatch, "fig2", "--tier", "custom", "--results", str(tmp_path))
@@ -93,7 +93,7 @@ def test_figure_2_is_drawn_end_to_end_and_redraws_to_the_same_bytes(monkeypatch,
     for _ in range(2):
         called(monkeypatch, "fig2", "--tier", "custom", "--results", str(tmp_path), "--redraw")
         redrawn.append((tmp_path / "custom" / "figure2.svg").read_bytes())
-    assert redrawn[0] == redrawn[1] and b"tier custom, 1 seed, 4 runs" in redrawn[0]
+    assert redrawn[0] == redrawn[1] and b"1 seed, 4 runs" in redrawn[0]
 
 
 def test_nothing_is_written_before_all_of_a_figure_is_made(tmp_path):

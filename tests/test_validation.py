@@ -256,6 +256,7 @@ def test_pictures_in_files_are_held_out_too(tmp_path):
         shape = {"dataset.num_classes": 3, "dataset.image_shape": [3, 32, 32], "dataset.workers": 0}
         config = make_config(tmp_path, data_dir=str(tmp_path), **{"dataset.validation": held} | shape | changes)
         config.dataset.name, config.dataset.folder = "imagenet", "tree"
+        config.dataset.augment = "resized_crop_flip"
         config.dataset.mean, config.dataset.std = [0.5] * 3, [0.25] * 3
         return build_splits(config, CPU)
 
