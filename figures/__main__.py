@@ -52,7 +52,10 @@ def redraw_all(figures: dict[str, Figure], results: Path, tiers: Sequence[str]) 
     for name, figure in figures.items():
         for tier in tiers:
             if figure.experiment and (results / tier / "archive" / f"{figure.experiment}-epochs.csv").exists():
-                report(name, draw(figure, results, tier, redraw=True))
+                try:
+                    report(name, draw(figure, results, tier, redraw=True))
+                except NoRecords as error:
+                    print(f"{name} not drawn: {error}")
 
 
 def report(name: str, written: list[Path]) -> None:

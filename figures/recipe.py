@@ -73,11 +73,13 @@ def verdicts(provenance: dict) -> str:
 
 
 def reported(epochs: pd.DataFrame, provenance: dict) -> pd.DataFrame:
-    """The runs of the chosen settings, from fresh seeds. Raises NoRecords while nothing has been chosen."""
+    """The chosen settings' runs from fresh seeds. Raises NoRecords while there are not two entries to compare."""
     found = epochs[epochs["stage"] == "report"]
-    if found.empty:
+    entries = found["label"].unique()
+    if len(entries) < 1 + bool(provenance["missing"]):  # of a whole experiment one may be all there is
         about = provenance["experiment"], provenance["tier"]
-        raise records.NoRecords(f"nothing has been chosen for {about[0]} yet; {records.advice(*about)}")
+        what = f"only {entries[0]}" if len(entries) else "nothing"
+        raise records.NoRecords(f"{what} has been chosen for {about[0]} yet; {records.advice(*about)}")
     return found
 
 

@@ -174,7 +174,9 @@ def test_figures_1_and_7_show_chosen_settings_alone():
     with pytest.raises(NoRecords, match=r"nothing has been chosen for fig1ab yet; run: python sweep\.py"):
         recipe.reported(run("a", [{}], stage="grid"), PROVENANCE)
     both = table(run("a", [{}], stage="grid"), run("b", [{}]))
-    assert list(recipe.reported(both, PROVENANCE)["run"]) == ["b"]
+    assert list(recipe.reported(both, PROVENANCE | {"missing": []})["run"]) == ["b"]
+    with pytest.raises(NoRecords, match="only powersgd has been chosen"):
+        recipe.reported(both, PROVENANCE | {"missing": ["adam, lr 0.01, seed 0"]})
 
 
 def test_figure_7_draws_what_is_there():

@@ -99,7 +99,7 @@ def test_every_figure_and_every_claim_is_there_with_an_id_that_stays(written, ve
 def test_a_claim_has_its_verdicts_at_both_tiers_side_by_side(verdicts):
     entries = shown.merged(verdicts)
     (one,) = [entry for entry in entries if entry.key == "fig5-small-lr"]
-    assert one.tiers == ["paper", "short"] and one.experiments == ["fig5"] and one.figure == "5"
+    assert one.tiers == ["paper", "laptop", "short"] and one.experiments == ["fig5"] and one.figure == "5"
     (cell,) = [cell for cell in one.cells if cell.runs]
     assert (cell.tier, cell.fixed, cell.commit) == ("short", "before", "83cc9134c806") and len(cell.bars) == 1
     assert one.test.startswith("A sum of cells") and ("between", "above 0.05") in one.arguments
