@@ -34,7 +34,7 @@ def draw(found: dict[str, list[float]], provenance: dict, task: str):
     axes.set(xlabel="settings tried, k", ylabel="expected best test accuracy of k",
              title=f"{task}{style.reduced(provenance)}: the best of k settings")  # fmt: skip
     axes.legend()
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.tight_layout(rect=(0, 0.14, 1, 1))
     style.stamp(figure, provenance)
     return figure
 
