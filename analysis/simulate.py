@@ -215,7 +215,7 @@ def trained(share: float, settings: int, seeds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS)
     path = parser.parse_args().results / "verdict-rules.md"
     rows = []

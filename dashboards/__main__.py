@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    parser = Parser(description=__doc__.splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", nargs="?", default="publish", choices=["publish", "sync", "watch", "views"])
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--project")

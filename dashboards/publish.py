@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from analysis.claims import judge
 from dashboards.contents import Archived, archived, experiments, paper_values
@@ -22,7 +23,7 @@ from training.wandb_session import chosen_mode, deleted_there, one_line, project
 
 AT_ONCE = (8, 4, 1)  # what fails is tried again, with fewer at once
 IDS = 5  # how often a run is given another id
-PATIENCE = {"init_seconds": 20.0, "finish_seconds": 300.0}
+INIT_SECONDS, FINISH_SECONDS = 20.0, 300.0
 SILENCE = 10.0  # seconds after which a server that does not answer is given up
 
 
@@ -35,7 +36,7 @@ def publish(results: Path, to_project: str | None, entity: str | None) -> int:
     asked = Wandb(project=to_project, entity=entity)
     wandb = wandb_module()
     asked.project = project(asked)
-    asked.entity = asked.entity or wandb.setup().settings.entity or wandb.Api().default_entity
+    own = asked.entity = asked.entity or wandb.setup().settings.entity or wandb.Api().default_entity or ""
     there = published(asked)
     failed = backfill(results, asked, there)
     summaries = [summary(results, tier, name) for tier, name in experiments(results)]
@@ -44,7 +45,7 @@ def publish(results: Path, to_project: str | None, entity: str | None) -> int:
     from dashboards.report import report, save
     from dashboards.views import views
 
-    for one in [*views(results, asked.entity, asked.project), report(results, asked.entity, asked.project)]:
+    for one in [*views(results, own, asked.project), report(results, own, asked.project)]:
         try:
             print(f"saved    {save(one)}")
         except Exception as error:  # of the network, of W&B, or of its package
@@ -57,12 +58,14 @@ def publish(results: Path, to_project: str | None, entity: str | None) -> int:
 
 def published(asked: Wandb) -> dict[str, str]:
     """What of ours the project has already: of each whole run its `run`, and the digest of its content."""
+    from wandb.errors import CommError
+
     api = wandb_module().Api()
     try:
         runs = api.runs(f"{asked.entity}/{asked.project}", filters={"tags": {"$in": [ARCHIVE, PAPER, SUMMARY]}},
                         per_page=500, lazy=False)  # fmt: skip
         return {run.config["run"]: run.config.get("digest", "") for run in runs if run.state == "finished"}
-    except (ValueError, wandb_module().errors.CommError):  # no such project yet
+    except (ValueError, CommError):  # no such project yet
         return {}
 
 
@@ -136,13 +139,17 @@ def send_value(id: str, about: view.About, values: dict, asked: Wandb, folder: P
     started.finish()
 
 
-def begin(id: str, about: view.About, asked: Wandb, folder: Path):
-    for number in range(1, IDS + 1):
+def begin(id: str, about: view.About, asked: Wandb, folder: Path) -> Any:
+    def under(name: str) -> Any:
+        return start(about, name, "online", folder, asked, init_seconds=INIT_SECONDS, finish_seconds=FINISH_SECONDS)
+
+    for name in (id, *(f"{id}-{number}" for number in range(2, IDS))):
         try:
-            return start(about, id if number == 1 else f"{id}-{number}", "online", folder, asked, **PATIENCE)
+            return under(name)
         except Exception as error:
-            if not deleted_there(error) or number == IDS:
+            if not deleted_there(error):
                 raise
+    return under(f"{id}-{IDS}")
 
 
 class Summary:

@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false  (wandb-workspaces is not among the requirements)
 """The saved views of a W&B project: one for each experiment of each tier, and one over all. Needs wandb-workspaces.
 
 What they look like is described in docs/wandb.md; docs/wandb-views.json holds them as W&B gets them.
@@ -5,6 +6,7 @@ What they look like is described in docs/wandb.md; docs/wandb-views.json holds t
 
 import json
 from pathlib import Path
+from typing import Any
 
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
@@ -27,7 +29,7 @@ def written(one: ws.Workspace) -> dict:
     return _without_ids(one._to_model().model_dump(by_alias=True, exclude_none=True, mode="json"))
 
 
-def _without_ids(value):
+def _without_ids(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_ids(part) for key, part in value.items() if key not in ("__id__", "id")}
     return [_without_ids(part) for part in value] if isinstance(value, list) else value

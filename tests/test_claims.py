@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -23,7 +24,7 @@ CLAIMS = claims.read()
 
 
 def claim(test, **arguments):
-    kinds = {kind.model_fields["test"].annotation.__args__[0]: kind for kind in claims.KINDS}
+    kinds = {kind.model_fields["test"].annotation.__args__[0]: kind for kind in get_args(claims.Kind)}
     return TypeAdapter(kinds[test]).validate_python(WORDS | {"test": test} | arguments)
 
 

@@ -88,7 +88,7 @@ def test_twice_is_once_and_what_was_deleted_comes_back(results, server, monkeypa
 
     gone = next(place for place in server.runs if place[2].startswith("archive-"))
     server.runs[gone].deleted = True
-    monkeypatch.setitem(publish.PATIENCE, "init_seconds", 4.0)  # W&B itself asks again until then
+    monkeypatch.setattr(publish, "INIT_SECONDS", 4.0)  # W&B itself asks again until then
     publish.publish(results, None, None)
     again = server.runs[(*gone[:2], f"{gone[2]}-2")]
     assert again.lines.keys() == runs[gone].keys() and again.state == "finished"
@@ -111,7 +111,7 @@ def test_a_run_that_could_not_be_started_is_tried_again_and_one_that_never_can_i
         server.mute = len(tries) == 1
         try:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setitem(publish.PATIENCE, "init_seconds", 1.0 if server.mute else 60.0)
+                patch.setattr(publish, "INIT_SECONDS", 1.0 if server.mute else 60.0)
                 publish.send_archived(run, asked, folder)
         finally:
             server.mute = False

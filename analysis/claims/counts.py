@@ -1,6 +1,6 @@
 """Claims about single runs: whether a network trains, how far it comes, and how soon (figures 2 and 4)."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 
@@ -204,11 +204,13 @@ def outcomes(judged: Archive, threshold: float) -> pd.DataFrame:
 
 def named(settings: pd.DataFrame, labels: bool, shares: bool) -> list[str]:
     """Each setting in words, with how many of its seeds trained."""
-    return [
-        (f"{row.entry} " if labels or row.entry != row.label else "") + f"lr {row.initial_lr:g}"
-        + ("" if pd.isna(row.gamma) else f" γ {row.gamma:g}") + (f" ({row.good} of {row.seeds})" if shares else "")
-        for row in settings.itertuples()
-    ]  # fmt: skip
+
+    def words(row: Any) -> str:
+        entry = f"{row.entry} " if labels or row.entry != row.label else ""
+        gamma = "" if pd.isna(row.gamma) else f" γ {row.gamma:g}"
+        return f"{entry}lr {row.initial_lr:g}{gamma}" + (f" ({row.good} of {row.seeds})" if shares else "")
+
+    return [words(row) for row in settings.itertuples()]
 
 
 class Deeper(Claim):
@@ -245,4 +247,4 @@ class Deeper(Claim):
         return Finding(REPRODUCED, f"{text}; {excluded(seeds)}")
 
 
-KINDS = (LastNear, EpochsUntil, Amplified, NeverAbove, Trained, Deeper)
+Kind = LastNear | EpochsUntil | Amplified | NeverAbove | Trained | Deeper

@@ -3,7 +3,8 @@
 of, minus: labels of entries. Each of `of` is a part of the sentence; it is compared with the best of `minus`.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Hashable
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,25 +21,36 @@ Epochs = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 class Entries(Claim):
     of: Names
-    minus: Names = ()
+
+    @property
+    def labels(self) -> Names:
+        return self.of
 
     @model_validator(mode="after")
     def _labels_exist(self):
         for experiment in self.experiment:
-            unknown = {*self.of, *self.minus} - grid_labels(experiment)
+            unknown = {*self.labels} - grid_labels(experiment)
             if unknown:
                 raise ValueError(f"{experiment} has no entry {', '.join(sorted(unknown))}")
         return self
 
     def judged(self, archive: Archive) -> pd.Series:
         """Including the runs that selected: their results tell much of what the reported ones will be."""
-        return archive.runs["label"].isin([*self.of, *self.minus])
+        return archive.runs["label"].isin(self.labels)
 
     def judge(self, archive: Archive) -> Finding:
         return sentence(self.parts(archive), archive.only(self.judged(archive)))
 
     def parts(self, archive: Archive) -> list[Part]:
         raise NotImplementedError
+
+
+class Versus(Entries):
+    minus: Names
+
+    @property
+    def labels(self) -> Names:
+        return *self.of, *self.minus
 
 
 def reported(archive: Archive) -> Archive:
@@ -66,11 +78,10 @@ def versus(sample: Sample, one: str, others: tuple[str, ...], larger_is_better: 
     return f"{one} - {best} (best of {len(others)})"
 
 
-class Difference(Entries):
+class Difference(Versus):
     """The difference of a run's value. at: its best or lowest or last, or the mean over these epochs."""
 
     test: Literal["difference"]
-    minus: Names
     column: Column
     at: Literal["best", "lowest", "last"] | Epochs
     between: Bounds
@@ -91,27 +102,27 @@ class Difference(Entries):
                 for one in self.of]  # fmt: skip
 
 
-class Overtaken(Entries):
+class Overtaken(Versus):
     """Each of `of` is ahead of `minus` before the first drop of the learning rate, and behind after it.
 
     The least of both must be above 0. Only the values after the drop share a variance: a run has one of each.
     """
 
     test: Literal["overtaken"]
-    minus: Names
     column: Column
 
     def parts(self, archive):
         found = reported(archive)
         values, rates = (found.epochs.pivot(index="run", columns="epoch", values=name) for name in (self.column, "lr"))
-        drops = [epoch for epoch in rates.columns[1:] if (rates[epoch] < rates[rates.columns[0]]).any()]
+        first, *later = sorted(found.epochs["epoch"].unique().tolist())
+        drops = [epoch for epoch in later if (rates[epoch] < rates[first]).any()]
         if not drops:
             raise NoVerdict("no learning rate drops")
         before, after = (by_setting(found.runs, values[epoch].fillna(0.0), ["label"]) for epoch in
                          (drops[0] - 1, drops[0]))  # fmt: skip
-        both = {("before", label): part for label, part in before.items()}
-        both |= {("after", label): part for label, part in after.items()}
-        sample = Sample(both, {key: key[0] == "after" for key in both})
+        ahead: dict[Hashable, Any] = {("before", label): part for label, part in before.items()}
+        both = ahead | {("after", label): part for label, part in after.items()}
+        sample = Sample(both, {key: key not in ahead for key in both})
         (other,) = self.minus
 
         def least(one: str) -> Quantity:
@@ -122,14 +133,13 @@ class Overtaken(Entries):
                      lambda one=one: least(one), sample, (0.0, None)) for one in self.of]  # fmt: skip
 
 
-class EpochsTo(Entries):
+class EpochsTo(Versus):
     """The difference in epochs until a stated accuracy: `reach` of the best of the other's mean run.
 
     A run that never reaches it counts one epoch more than the longest has.
     """
 
     test: Literal["epochs_to"]
-    minus: Names
     column: Column
     reach: Share
     between: Bounds
@@ -154,14 +164,13 @@ def first_epoch(epochs: pd.DataFrame, column: str, goal: float) -> pd.Series:
     return reached.reindex(epochs["run"].unique(), fill_value=epochs["epoch"].max() + 1).astype(float)
 
 
-class EqualBudget(Entries):
+class EqualBudget(Versus):
     """The difference of the expected best test accuracy of equally many settings, a value for each selecting seed.
 
     The number is the smallest grid's; the best of so many is expected over all choices from a grid.
     """
 
     test: Literal["equal_budget"]
-    minus: Names
     between: Bounds
 
     def parts(self, archive):
@@ -196,4 +205,4 @@ class Gain(Entries):
                      lambda one=one: Contrast(sample.at(one)), sample, self.between) for one in self.of]  # fmt: skip
 
 
-KINDS = (Difference, Overtaken, EpochsTo, EqualBudget, Gain)
+Kind = Difference | Overtaken | EpochsTo | EqualBudget | Gain

@@ -57,4 +57,4 @@ class Untestable(Claim):
         return Finding(NOT_TESTABLE, self.reason)
 
 
-KINDS = (NoExtraMemory, LargerNearZero, Untestable)
+Kind = NoExtraMemory | LargerNearZero | Untestable

@@ -5,6 +5,9 @@ that never did better: settings with such a run do not share the others' varianc
 gives no verdict, for that cell might be the best.
 """
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +16,7 @@ from pydantic import Field, model_validator
 
 from analysis.statistics import Best, Contrast, Count, Difference, Least, Quantity, against_best
 
-from .parts import Part, Sample, by_setting, per_run, sentence
+from .parts import Part, Sample, by_setting, known, per_run, sentence
 from .schema import Archive, Bounds, Claim, Column, Finding, NoVerdict, Settings
 
 KEYS = ["optimizer", "initial_lr", "gamma"]
@@ -37,7 +40,7 @@ class Grid(Claim):
         return [self.settings]
 
     def judged(self, archive: Archive) -> pd.Series:
-        return np.logical_or.reduce([part.chosen(archive.runs) for part in self.chosen()])
+        return reduce(or_, (part.chosen(archive.runs) for part in self.chosen()))
 
     def judge(self, archive: Archive) -> Finding:
         judged = archive.only(self.judged(archive))
@@ -50,8 +53,10 @@ class Grid(Claim):
         """The best value of each run, the loss with a minus; all settings of the network may share a variance."""
         models = archive.only(self.judged(archive)).runs["model"]
         network = archive.only(archive.runs["model"].isin(models))
-        better, at = (np.fmax, "best") if self.best == "max" else (np.fmin, "lowest")
-        values = self.sign * better(per_run(network.epochs, self.column, at, self.guess), self.guess)
+        if self.best == "max":
+            values = per_run(network.epochs, self.column, "best", self.guess).clip(lower=self.guess)
+        else:
+            values = -per_run(network.epochs, self.column, "lowest", self.guess).clip(upper=self.guess)
         found = by_setting(network.runs, values, KEYS)
         return Sample(found, {key: bool((part > self.sign * self.guess).all()) for key, part in found.items()})
 
@@ -61,7 +66,7 @@ class Grid(Claim):
     def keys(self, archive: Archive, settings: Settings) -> list[tuple]:
         """The settings of the plan, as the sample has them, in the plan's order."""
         rows = archive.runs[settings.chosen(archive.runs)][KEYS].drop_duplicates()
-        return [tuple(None if pd.isna(part) else part for part in row) for row in rows.itertuples(index=False)]
+        return [known(row) for row in rows.itertuples(index=False)]
 
 
 class Cells(Grid):
@@ -131,7 +136,7 @@ class Plane(Grid):
         """Gammas without which it means nothing."""
         return {1.0}
 
-    def of(self, place: dict[Cell, int], gammas: list[float]) -> Quantity:
+    def of(self, place: dict[Cell, int], gammas: Sequence[float]) -> Quantity:
         """The quantity, from the places of the cells."""
         raise NotImplementedError
 
@@ -154,7 +159,7 @@ class InRange(Plane):
     def needed(self):
         return {1.0, *self.gamma}
 
-    def inside(self, gammas: list[float]) -> list[float]:
+    def inside(self, gammas: Sequence[float]) -> list[float]:
         return [gamma for gamma in gammas if self.gamma[0] <= gamma <= self.gamma[1]]
 
 
@@ -193,7 +198,7 @@ class Robust(InRange):
         ours = self._mean(place, self.inside(gammas))
         return against_best([ours], [self._mean(place, window) for window in self.windows(gammas)])
 
-    def windows(self, gammas: list[float]) -> list[list[float]]:
+    def windows(self, gammas: Sequence[float]) -> list[list[float]]:
         """The gammas of the ranges that it is compared with."""
         if self.than == "sgd":
             return [[1.0]]
@@ -201,7 +206,7 @@ class Robust(InRange):
         starts = [gamma for gamma in gammas if gamma + width <= 1 + 1e-9 and gamma != self.gamma[0]]
         return [[gamma for gamma in gammas if start <= gamma <= start + width + 1e-9] for start in starts]
 
-    def _mean(self, place: dict[Cell, int], gammas: list[float]) -> dict[int, float]:
+    def _mean(self, place: dict[Cell, int], gammas: Sequence[float]) -> dict[int, float]:
         share = 1 / (len(gammas) * len(self.lr))
         return {place[lr, gamma]: share for lr in self.lr for gamma in gammas}
 
@@ -252,7 +257,7 @@ class Wider(Plane):
         first, last = (self._useful(place, gammas, lr) for lr in (self.lr[0], self.lr[-1]))
         return Difference(last, first)
 
-    def _useful(self, place: dict[Cell, int], gammas: list[float], lr: float) -> Count:
+    def _useful(self, place: dict[Cell, int], gammas: Sequence[float], lr: float) -> Count:
         return Count(tuple(Contrast({place[lr, gamma]: 1.0, place[lr, 1.0]: -1.0}) for gamma in gammas if gamma < 1),
                      self.margin)  # fmt: skip
 
@@ -289,4 +294,4 @@ def spelled(key: tuple) -> str:
     return f"{name}lr {lr:g}" + ("" if gamma is None else f" γ {gamma:g}")
 
 
-KINDS = (Cells, BestCells, WithoutLoss, Robust, GoodDefault, Wider, BestFalls)
+Kind = Cells | BestCells | WithoutLoss | Robust | GoodDefault | Wider | BestFalls

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Union
+from typing import Annotated
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
@@ -23,7 +23,7 @@ from runs.files import write_text
 
 from . import counts, entries, facts, grids, regimes
 from .fixed import Ancestry
-from .schema import Archive, Claim, ClaimError, Finding, Interval, NoVerdict
+from .schema import NO_RUNS, Archive, Claim, ClaimError, Finding, Interval, NoVerdict
 
 HEADER = ["claim", "the paper", "verdict", "fixed", "evidence", "strongest objection"]
 NOTE = (
@@ -31,7 +31,7 @@ NOTE = (
     "made changed for all claims in b67480d8c83c ([verdicts](../../docs/verdicts.md))."
 )
 CLAIMS = Path(__file__).with_name("claims.yaml")
-KINDS = (*entries.KINDS, *grids.KINDS, *counts.KINDS, *facts.KINDS)
+Kind = entries.Kind | grids.Kind | counts.Kind | facts.Kind
 
 
 @dataclass
@@ -58,9 +58,9 @@ class Verdict:
 
 
 @cache
-def read(path: Path = CLAIMS) -> dict[str, Claim]:
+def read(path: Path = CLAIMS) -> dict[str, Kind]:
     """All claims, checked. Raises ClaimError, in one line, for the first that is wrong."""
-    adapter = TypeAdapter(dict[str, Annotated[Union[KINDS], Field(discriminator="test")]])  # noqa: UP007
+    adapter = TypeAdapter(dict[str, Annotated[Kind, Field(discriminator="test")]])
     try:
         return adapter.validate_python(yaml.safe_load(path.read_text()), strict=False)
     except yaml.YAMLError as error:
@@ -106,7 +106,7 @@ def _verdict(key: str, claim: Claim, place: str, archive: Archive, ancestry: Anc
     about.runs = tuple(dict.fromkeys(judged.ended()["run"]))
     about.hours = found.hours
     if isinstance(claim, entries.Entries):
-        about.labels = (*claim.of, *claim.minus)
+        about.labels = claim.labels
     reason = regimes.unmet(claim, judged)
     if found.verdict != NOT_RUN and reason:
         about.verdict, about.evidence = NOT_TESTABLE_HERE, f"{reason}. Measured: {found.numbers or found.evidence}"
@@ -126,7 +126,7 @@ def everything(results: Path, tier: str, ancestry: Ancestry | None = None) -> li
         found += judge(results, tier, experiment, ancestry)
     for key, claim in claims.items():
         if not claim.experiment:
-            says = claim.judge(None)
+            says = claim.judge(NO_RUNS)
             found.append(
                 Verdict(key, claim.claim, claim.section, says.verdict, says.evidence, "", claim.says, claim.objection)
             )

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,12 +38,13 @@ class Sample:
     def __init__(self, values: Mapping[Hashable, Sequence[float]], alike: Mapping[Hashable, bool] | None = None,
                  step: float = 0.0):  # fmt: skip
         self.values = {key: np.asarray(part, float) for key, part in values.items()}
-        usable = {key: part for key, part in self.values.items() if len(part) > 1}
-        self.place = {key: place for place, key in enumerate(usable)}
-        self.estimates = None
-        if usable:
-            pool = [alike is None or alike[key] for key in usable]
-            self.estimates = Estimates.of(list(usable.values()), pool, step)
+        self.place = {key: place for place, key in enumerate(key for key, part in self.values.items() if len(part) > 1)}
+        self.alike, self.step = alike, step
+
+    @cached_property
+    def estimates(self) -> Estimates:
+        pool = [self.alike is None or self.alike[key] for key in self.place]
+        return Estimates.of([self.values[key] for key in self.place], pool, self.step)
 
     def mean(self, key: Hashable) -> float:
         return float(self.values[key].mean())
@@ -83,8 +86,13 @@ def per_run(epochs: pd.DataFrame, column: str, at, worst: float) -> pd.Series:
 def by_setting(runs: pd.DataFrame, values: pd.Series, keys: list[str]) -> dict:
     """The values of `per_run` by the runs' columns `keys` (one: itself, several: a tuple), in the order of the runs."""
     found = runs[runs["run"].isin(values.index)]
-    return {key[0] if len(keys) == 1 else tuple(None if pd.isna(part) else part for part in key):
+    return {key[0] if len(keys) == 1 else known(key):
             values[rows["run"]].to_numpy() for key, rows in found.groupby(keys, dropna=False, sort=False)}  # fmt: skip
+
+
+def known(row: Any) -> tuple:
+    """The values of a row, None for those that are missing."""
+    return tuple(None if pd.isna(value) else value for value in row)
 
 
 def sentence(parts: Sequence[Part], judged: Archive) -> Finding:
@@ -135,7 +143,8 @@ def _part(part: Part, judged: Archive) -> _Found:
         return _Found(INCONCLUSIVE, f"{few} of at least {LEAST_SEEDS} seeds", f"; {seeds_missing(judged)}",
                       runs=lacking(judged))  # fmt: skip
     found = judge(quantity, part.sample.estimates, part.between, level)
-    text, runs = "", {}
+    text = ""
+    runs: dict[Hashable, int] = {}
     if found.verdict == INCONCLUSIVE:
         more = more_seeds(quantity, part.sample.estimates, part.between, level)
         if more is None:

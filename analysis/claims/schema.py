@@ -43,6 +43,9 @@ class Archive(NamedTuple):
         return self.runs[self.runs["state"] != MISSING]
 
 
+NO_RUNS = Archive("", "", pd.DataFrame(), pd.DataFrame())
+
+
 class NoVerdict(Exception):
     """There is nothing to judge; the message says what is missing."""
 
@@ -78,7 +81,8 @@ def _listed(value: Any) -> Any:
 
 
 def _bounds(value: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
-    if value == (None, None) or (None not in value and value[0] >= value[1]):
+    low, high = value
+    if value == (None, None) or (low is not None and high is not None and low >= high):
         raise ValueError(f"{list(value)} is no range; give [least, most], null for no bound")
     return value
 
