@@ -152,3 +152,34 @@ def test_half_decades_go_on_as_half_decades():
         tried.append(new)
         lrs.append(new[0][1])
     assert lrs == [0.01, 0.003, 0.001, 0.0003]
+
+
+@pytest.mark.parametrize(
+    ("lrs", "further"),
+    [
+        ((0.952, 0.1), 0.01),  # 0.0105
+        ((0.5, 0.1), 0.02),
+        ((0.02, 0.1), 0.5),
+        ((0.105, 0.1), 0.1),  # 0.095 is nearer to 0.1 than to 0.05: nothing new
+    ],
+)
+def test_a_step_beyond_the_grid_is_near_1_2_3_or_5_times_a_power_of_ten(lrs, further):
+    new = neighbours([setting(lr) for lr in lrs], setting(lrs[1]))
+    assert [one[0][1] for one in new if one[0][1] not in lrs] == ([further] if further not in lrs else [])
+
+
+@pytest.mark.parametrize(
+    ("gammas", "further"),
+    [((0.4, 0.2), [0.0]), ((0.6, 0.8), [1.0]), ((0.2, 0.7), []), ((0.9, 0.4), []), ((0.3, 0.2), [0.1])],
+)
+def test_a_step_beyond_the_gammas_is_as_wide_as_the_last_and_stays_in_the_range(gammas, further):
+    new = neighbours([cell(0.1, gamma) for gamma in gammas], cell(0.1, gammas[1]))
+    assert [dict(one)["optimizer.gamma"] for one in new] == further
+
+
+def test_only_lr_and_gamma_are_extended_and_an_axis_of_one_value_stays():
+    def of(lr, decay, gamma):
+        return (("optimizer.lr", lr), ("optimizer.weight_decay", decay), ("optimizer.gamma", gamma))
+
+    tried = [of(0.1, decay, gamma) for decay in (1e-4, 5e-4) for gamma in (0.4, 0.6)]
+    assert neighbours(tried, tried[-1]) == [of(0.1, 5e-4, 0.8)]

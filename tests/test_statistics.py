@@ -214,3 +214,87 @@ def test_five_points_are_found():
     reproduced, refuted = rates(RULES["one setting against another, of six"], 0.05, 3, times=1000)
     assert reproduced > 0.95 and refuted == 0 and SD == 0.011
     assert trained(1, 4, 3)["some trains in every seed"] == 1 and trained(0, 4, 3)["none of 4 trains"] == 1
+
+
+def test_repetitions_are_judged_one_by_one():
+    """Leading axes are repetitions of the experiment: each has the value and the bounds that it has alone."""
+    values = [np.array([[-1.0, 0, 1], [-0.1, 0, 0.1]]) + mean for mean in (0.0, 0.4, 1.5)]
+    parts = tuple(Contrast({place: 1.0, 0: -1.0}) for place in (1, 2))
+    for quantity in (Contrast({0: 1.0, 1: -1.0}), Largest(parts), Least(parts), Count(parts, 0.1),
+                     Best({0: 0.0, 1: 0.5, 2: 1.0}), Difference(parts[0], parts[1])):  # fmt: skip
+        together = np.array(quantity.interval(Estimates.of(values)))
+        alone = [quantity.interval(Estimates.of([part[row] for part in values])) for row in (0, 1)]
+        assert together == pytest.approx(np.array(alone, float).T)
+
+
+def test_a_difference_spends_half_of_its_error_on_each_part():
+    means = Estimates.of([np.array([-1.0, 0, 1]) + mean for mean in (0.0, 5.0)])
+    of, minus = Contrast({1: 1.0}), Contrast({0: 1.0})
+    assert Difference(of, minus).low(means, 0.05) == of.low(means, 0.025) - minus.high(means, 0.025)
+    assert Difference(of, minus).high(means, 0.05) == of.high(means, 0.025) - minus.low(means, 0.025)
+
+
+def margin_of(quantity, bound, target):
+    """The smallest distance of setting 1 from setting 0 at which the bound is the target, of three alike."""
+    apart = np.linspace(0, 6, 6001)
+    values = [np.array([-1.0, 0, 1]) + mean[:, None] for mean in (0 * apart, apart, 0 * apart - 9)]
+    return apart[np.argmax(getattr(quantity, bound)(Estimates.of(values), 0.025) == target)]
+
+
+def test_the_best_place_and_a_count_pay_for_every_comparison():
+    half = math.sqrt(2 / 3)  # a difference of two means of three, by a pooled variance of 6 degrees of freedom
+    best = Best({0: 0.0, 1: 1.0, 2: 2.0})  # of three, each is compared with two
+    assert margin_of(best, "low", 1.0) == pytest.approx(stats.t.ppf(1 - 0.025 / 2, 6) * half, abs=0.002)
+    count = Count(tuple(Contrast({place: 1.0, 0: -1.0}) for place in (1, 2)), 0.5)
+    assert margin_of(count, "low", 1) == pytest.approx(0.5 + stats.t.ppf(1 - 0.025 / 2, 6) * half, abs=0.002)
+    count = Count(tuple(Contrast({0: 1.0, place: -1.0}) for place in (1, 2)), -0.5)
+    assert margin_of(count, "high", 1) == pytest.approx(0.5 + stats.t.ppf(1 - 0.025 / 2, 6) * half, abs=0.002)
+
+
+def test_what_lies_on_the_margin_is_not_above_it():
+    same = Estimates.of([np.zeros(3), np.full(3, 0.5)])
+    assert [int(part) for part in Count((ONE_AGAINST_ANOTHER,), -0.5).interval(same)] == [0, 0, 0]
+    assert [float(part) for part in Best({0: 0.0, 1: 1.0}).interval(Estimates.of([np.zeros(3)] * 2))] == [0, 0, 1]
+
+
+def test_the_best_of_ours_is_whichever_is():
+    means = Estimates.of([np.array([-1.0, 0, 1]) + mean for mean in (1.9, 2.0, -3.0)])
+    assert against_best([{0: 1.0}, {1: 1.0}], [{2: 1.0}]).value(means) == 5
+
+
+def test_a_repetition_is_drawn_from_what_was_estimated():
+    """Setting 0 has its own variance, 100; the others share 1."""
+    values = [np.array([-10.0, 0, 10]), *(np.array([-1.0, 0, 1]) + mean for mean in (5.0, 7.0, 9.0))]
+    found = Estimates.of(values, [False, True, True, True])
+    again = found.repeated(np.array([4, 16, 4, 4]), 20_000, np.random.default_rng(0))
+    assert again.means.mean(0) == pytest.approx([0, 5, 7, 9], abs=0.15)
+    assert again.means.std(0) == pytest.approx([5, 0.25, 0.5, 0.5], rel=0.05)
+    assert again.variances.mean(0) == pytest.approx([100, 1, 1, 1], rel=0.05)
+    assert again.freedom == 6 + 13 + 1 + 1 and again.pooled.mean() == pytest.approx(1, rel=0.02)
+    assert again.pooled.var() == pytest.approx(2 / 21, rel=0.1)  # of chi square over its degrees of freedom
+    first = found.means + np.array([5, 0.25, 0.5, 0.5]) * np.random.default_rng(0).standard_normal((20_000, 4))
+    assert again.means == pytest.approx(first)
+    alone = Estimates.of(values, [False] * 4).repeated(np.full(4, 3), 10, np.random.default_rng(0))
+    assert alone.freedom == 0 and (alone.pooled == 0).all()
+
+
+def test_an_interval_has_the_level_that_is_asked_for():
+    half = stats.t.ppf(0.9, 2) * np.std([1, 2, 4], ddof=1) / math.sqrt(3)
+    assert t_interval(np.array([1, 2, 4]), 0.8)[2] == pytest.approx(7 / 3 + half)
+    assert curve_interval([[1.0], [2.0], [4.0]], 0.8)[0, 2] == pytest.approx(7 / 3 + half)
+    means = Estimates.of([np.array([1.0, 2, 4])])
+    assert Contrast({0: 1.0}).interval(means, 0.8)[2] == pytest.approx(7 / 3 + half)
+
+
+def test_numbers_that_make_no_sense_are_refused_in_words():
+    with pytest.raises(ValueError, match=r"^no values to average$"):
+        t_interval([])
+    for k in (0, 3):
+        with pytest.raises(ValueError, match=f"^k is {k}, must be between 1 and 2$"):
+            expected_best([0.1, 0.2], k)
+
+
+def test_the_power_is_that_of_the_level_asked_for():
+    estimates = Estimates.of([np.array([-0.0115, 0, 0.0115]) + mean for mean in (0.015, 0, 0, 0, 0, 0)])
+    more = [more_seeds(ONE_AGAINST_ANOTHER, estimates, (0, None), level) for level in (0.8, 0.95, 0.999)]
+    assert more[0] < more[1] < more[2]

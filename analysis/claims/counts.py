@@ -240,7 +240,7 @@ class Deeper(Claim):
             return Finding(NOT_REPRODUCED if depths[1] and complete else INCONCLUSIVE, text)
         there = sgd.only(sgd.runs["depth"] == depths[0])
         tried = theirs.loc[theirs["depth"] == depths[0], "seeds"]
-        seeds = int(tried.min()) if len(tried) == there.runs["setting"].nunique() else 0
+        seeds = int(tried.min()) if 0 < len(tried) == there.runs["setting"].nunique() else 0
         text += f"; SGD at {depths[0]} layers with {len(tried)} settings, {seeds} seed{'s' * (seeds != 1)} each"
         if seeds < LEAST_SEEDS:
             return Finding(INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}; {seeds_missing(there)}")
