@@ -769,6 +769,37 @@ def test_the_file_needs_only_torch():
     assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) == {"torch"}
 
 
+@pytest.mark.parametrize("lacking", ["foreach", "maximize", "decay_after_power"])
+def test_a_state_dict_from_before_an_option_loads(lacking):
+    x = torch.nn.Parameter(torch.ones(3))
+    old, new = (PowerSGD([x], lr=0.1, momentum=0.9, weight_decay=0.1) for _ in range(2))
+    x.grad = torch.ones(3)
+    old.step()
+    saved = old.state_dict()
+    for group in saved["param_groups"]:
+        del group[lacking]
+    new.load_state_dict(saved)
+    new.step()
+    assert new.param_groups[0][lacking] == new.defaults[lacking]
+    assert set(new.param_groups[0]) == set(old.param_groups[0]) | {lacking}
+
+
+def test_the_fused_update_is_handed_all_of_the_loop_s_arguments(monkeypatch):
+    """lr as a tensor on the parameters' device, so that a schedule compiles nothing anew."""
+    given = []
+    monkeypatch.setattr(powersgd, "_compiled", lambda: lambda *lists, **options: given.append((lists, options)))
+    params, grads, velocities = ([torch.ones(2, device="meta")] for _ in range(3))
+    for lr in (0.1, torch.tensor(0.1)):
+        powersgd._fused(params, grads, velocities, lr=lr, gamma=0.5)
+    (first, options), (second, kept) = given
+    for lists in (first, second):
+        assert lists[0] is params and lists[1] is grads and lists[2] is velocities
+    assert options["lr"].shape == () and options["lr"].device.type == "meta" and options["gamma"] == 0.5
+    assert kept["lr"] is lr
+    powersgd._fused([torch.ones(2)], grads, velocities, lr=0.25)
+    assert given[2][1]["lr"] == 0.25
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # compiles
 def test_the_fused_update_is_that_of_the_loop_in_five_passes_over_memory(monkeypatch):
