@@ -33,7 +33,7 @@ class Task:
     deaths: int = 0  # since its last new epoch
     crashes: int = 0
     started: str = ""
-    epoch: int | None = None  # at its start
+    epoch: int = 0  # the last one that a try began after
     whole: bool = field(default=False)  # it did not fit into its share
 
     def config(self, place: Place) -> dict:

@@ -82,7 +82,8 @@ class Queue:
             elif task.job.run.folder.exists() and task.job.run.busy():
                 self.busy.append(task)
             else:
-                task.tries, task.started, task.epoch = task.tries + 1, now(), task.job.run.status().get("epoch")
+                task.tries, task.started = task.tries + 1, now()
+                task.epoch = max(task.epoch, task.job.run.status().get("epoch") or 0)
                 self.running.add(task)
                 self.engine.start(task)
         return over
@@ -99,7 +100,7 @@ class Queue:
             self.busy.append(task)
             return set()
         if failure.kind == "died":
-            task.deaths = 1 if task.job.run.status().get("epoch") != task.epoch else task.deaths + 1
+            task.deaths = 1 if (task.job.run.status().get("epoch") or 0) > task.epoch else task.deaths + 1
         task.crashes += failure.kind == "crashed"
         alone = failure.kind == "memory" and task.share < 1
         if alone:

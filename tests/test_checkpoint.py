@@ -1,8 +1,11 @@
 """The state of a run on disk: in two generations, whole or not there, and nothing but data."""
 
+import copy
 import itertools
 import os
 import random
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from runs.run import Run, RunError
 from training import checkpoint
 from training.execute import execute
 
-from .helpers import assert_same, make_config
+from .helpers import assert_same, make_config, outcome, run_of, start
 
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
@@ -268,3 +271,93 @@ def test_what_stays_of_an_ended_run_s_checkpoints(keep, left, tmp_path, fake_mni
         state, damaged = checkpoint.intact(run)
         assert not damaged and len(state["history"]) == 2 and ("optimizer" in state) == (keep == "all")
     assert execute(make_config(tmp_path, keep=keep)).ended()  # asking again costs nothing
+
+
+# In a thread, beside the training
+
+EPOCHS = 5
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_that_holds_what_was_then(tmp_path, fake_mnist, monkeypatch):
+    """The first state is held back until two more epochs are trained. The one after that is the last."""
+    trained, given, written, save = threading.Event(), [], [], checkpoint.save
+
+    def held(run, state):
+        assert trained.wait(30)
+        written.append(state)
+        save(run, state)
+
+    begin = checkpoint.Writer.save
+    monkeypatch.setattr(checkpoint, "save", held)
+    monkeypatch.setattr(checkpoint.Writer, "save", lambda *to: (given.append(copy.deepcopy(to[1])), begin(*to)))
+    config, rows = make_config(tmp_path, epochs=EPOCHS), []
+
+    def note(row: dict) -> None:
+        rows.append(row)
+        if len(rows) == 3:
+            trained.set()
+
+    run = execute(config, note)
+    assert [state["epoch"] for state in written] == [1, EPOCHS]
+    assert_same(given, written)
+    assert run.ended() and len(run.rows()) == EPOCHS
+
+
+def test_a_checkpoint_is_written_at_most_every_so_many_seconds(tmp_path, fake_mnist, monkeypatch):
+    saved = []
+    monkeypatch.setattr(checkpoint.Writer, "save", lambda self, state: saved.append((state["epoch"], state["step"])))
+    for seconds, expected in ((60.0, {(1, 0), (EPOCHS, 0)}), (0.0, {(epoch, 0) for epoch in range(1, EPOCHS + 1)})):
+        saved.clear()
+        execute(make_config(tmp_path / str(seconds), epochs=EPOCHS, data_dir=str(fake_mnist),
+                            checkpoint_seconds=seconds))  # fmt: skip
+        assert {place for place in saved if place[1] == 0} == expected
+    assert len(saved) > EPOCHS  # 0 is after every step
+
+
+def test_a_write_that_fails_beside_the_training_ends_it_in_the_same_line_and_loses_nothing(tmp_path, fake_mnist):
+    config = make_config(tmp_path, epochs=200)
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(checkpoint, "write_atomically", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        with pytest.raises(OSError, match=f"No space left, in the run {run_of(config).folder}; fix this"):
+            execute(config)
+    run = run_of(config)
+    assert 1 <= len(run.rows()) < 200 and run.status()["state"] == "failed" and not run.busy()
+    assert execute(make_config(tmp_path, epochs=200)).ended()
+
+
+KILL = """
+import os, signal, threading, time
+from pathlib import Path
+from training import checkpoint
+calls = []
+def dying(name, function):
+    def call(what, *to):
+        if threading.current_thread() is not threading.main_thread():
+            calls.append(name)
+            rows = Path("{metrics}")
+            while len(calls) == {at} and (not rows.exists() or rows.read_text().count("\\n") < 4):
+                time.sleep(0.001)
+            if len(calls) == {at}:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return function(what, *to)
+    return call
+os.fsync, os.replace = dying("fsync", os.fsync), dying("replace", os.replace)
+"""
+
+
+@pytest.mark.timeout(120)  # starts programs
+@pytest.mark.parametrize("at", [1, *(pytest.param(at, marks=pytest.mark.slow) for at in range(2, 6))])
+def test_killed_while_the_thread_writes_and_training_is_ahead_a_run_ends_in_the_same_bits(tmp_path, fake_mnist, at):
+    """Before each of its fsyncs and renames, when the rows of two further epochs are on the disk."""
+    config = make_config(tmp_path / "killed", epochs=EPOCHS, data_dir=str(fake_mnist))
+    folder = run_of(config).folder
+    before = KILL.format(metrics=folder / "metrics.csv", at=at)
+    killed = start(tmp_path / "killed", before=before, epochs=EPOCHS, data_dir=str(fake_mnist))
+    _, errors = killed.communicate(timeout=100)
+    assert killed.returncode == -signal.SIGKILL, errors
+    ahead = Run(folder).rows()
+    assert len(ahead) >= 3 and Run(folder).status()["state"] == "running"
+    state, damaged = checkpoint.intact(Run(folder))
+    assert not damaged and (state is None or state["epoch"] == 1)
+    undisturbed = execute(make_config(tmp_path / "undisturbed", epochs=EPOCHS, data_dir=str(fake_mnist)))
+    assert_same(outcome(execute(config)), outcome(undisturbed))

@@ -130,6 +130,24 @@ def test_a_run_that_dies_three_times_without_a_new_epoch_is_given_up(queue, tmp_
         assert "died" in one.failed[fragile.run.name] and len(one.engine.started) == 3
 
 
+def test_a_run_that_dies_again_and_again_before_its_next_checkpoint_is_given_up(queue, tmp_path):
+    """Its rows are ahead of its checkpoint, so that its status says another epoch each time."""
+    fragile = job(tmp_path, 0)
+    with queue() as one:
+        one.add([fragile])
+        for epoch in (5, 4, 5, 3):
+            one._start()
+            end(fragile.run, "running", epoch)
+            one.engine.end(fragile, finish=False)
+            (ended,) = one.engine.ended(0)
+            one.running.clear()
+            over = one._judged(*ended)
+            assert bool(over) == (epoch == 5 and len(one.engine.started) == 3)
+            if over:
+                break
+        assert "died" in one.failed[fragile.run.name]
+
+
 def test_a_crash_is_tried_again_only_if_asked(queue, tmp_path):
     crashing = job(tmp_path, 0)
     for retry, tries in ((False, 1), (True, 2)):

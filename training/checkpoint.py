@@ -1,13 +1,17 @@
 """The state of a run in two generations, each whole or not there at all."""
 
+import copy
 import hashlib
 import io
 import os
 import pickle
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from runs.files import sync_folder, write_atomically
 from runs.run import Run, RunError
@@ -33,6 +37,53 @@ def save(run: Run, state: dict) -> None:
         os.replace(newest, run.folder / PREVIOUS)
     os.replace(fresh, newest)
     sync_folder(run.folder)
+
+
+class Writer:
+    """Saves states in a thread, one at a time, while training goes on.
+
+    What a write has raised the next `save` or `wait` raises. Leaving the block waits for the thread, since the run's
+    lock is given back after it.
+    """
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.writing: Future | None = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.thread.shutdown()
+
+    @property
+    def idle(self) -> bool:
+        return self.writing is None or self.writing.done()
+
+    def save(self, state: dict) -> None:
+        """Begin to save the state as it is now."""
+        self.wait()
+        self.writing = self.thread.submit(save, self.run, snapshot(state))
+
+    def wait(self) -> None:
+        """Until what was begun is on the disk."""
+        writing, self.writing = self.writing, None
+        if writing:
+            writing.result()
+
+
+def snapshot(value: Any) -> Any:
+    """A copy on the CPU that no step changes any more."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        copied = copy.copy(value)  # of its own kind, with the versions that torch hangs on a model's state
+        copied.update((key, snapshot(part)) for key, part in value.items())
+        return copied
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(snapshot, value))
+    return value
 
 
 def load(run: Run, restore: Callable[[dict], None] = lambda state: None) -> dict | None:

@@ -44,9 +44,9 @@ def train(
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         train_set, validation_set, test_set = build_splits(config, device, world)
-    with world.connected(device), StopRequest() as stop:
+    with world.connected(device), StopRequest() as stop, checkpoint.Writer(run) as writer:
         trainer = Trainer(config, device, len(train_set), world)
-        record = Recorder(config, run, trainer)
+        record = Recorder(config, run, trainer, writer)
         data = data_fingerprint(config, train_set, test_set)
         where = environment(config, device, world)
         record.begin(where, data, [str(warning.message) for warning in warned])
@@ -64,10 +64,11 @@ def train(
             row = trainer.end_epoch(sums, test, train, validation)
             for observe in observers:
                 observe(row)
-            record.save(row)
             record.note_broken(train_set, validation_set, test_set)
-            stop.requested = world.agree(stop.requested, device)
-            if not ending(config, trainer.history):
+            stopping = stop.requested = world.agree(stop.requested, device)
+            over = ending(config, trainer.history)
+            record.end_epoch(row, last=bool(over or stopping))
+            if not over:
                 stop.check()
         record.end(*outcome)
     return outcome[0]
@@ -102,7 +103,7 @@ def train_epoch(
             started = time.perf_counter() - trainer.seconds
         if record.due(stop):
             trainer.seconds = time.perf_counter() - started
-            record.save()
+            record.save(last=bool(stop.requested))
             stop.check()
             started = time.perf_counter() - trainer.seconds
     sums = trainer.world.sum(trainer.sums).cpu()  # waits for the device, so the clock stops after it
@@ -127,10 +128,15 @@ def ending(config: Config, history: list[dict]) -> tuple[str, str] | None:
 
 
 class Recorder:
-    """Writes the run's folder as training goes on; only the main process of several does."""
+    """Writes the run's folder as training goes on; only the main process of several does.
 
-    def __init__(self, config: Config, run: Run, trainer: Trainer):
+    Rows may be ahead of the newest checkpoint: a run that is taken up from there trains their epochs again, to the same
+    bits.
+    """
+
+    def __init__(self, config: Config, run: Run, trainer: Trainer, writer: checkpoint.Writer):
         self.config, self.run, self.trainer, self.world = config, run, trainer, trainer.world
+        self.writer = writer
         self.broken: set[str] = set()
 
     def begin(self, environment: dict, data: str, warned: list[str]) -> None:
@@ -148,7 +154,7 @@ class Recorder:
 
     def due(self, stop: StopRequest) -> bool:
         """Whether to save in the middle of an epoch, which all processes must answer alike."""
-        wanted = stop.requested or time.monotonic() - self.saved > self.config.checkpoint_seconds
+        wanted = stop.requested or self._time_is_up()
         if self.world.size == 1:
             return bool(wanted)
         if self.trainer.step % AGREE_STEPS:
@@ -156,15 +162,28 @@ class Recorder:
         stop.requested = self.world.agree(stop.requested, self.trainer.device)
         return bool(self.world.agree(int(bool(wanted)), self.trainer.device))
 
-    def save(self, row: dict | None = None) -> None:
-        """A checkpoint; with the row of the epoch that it ends."""
+    def save(self, last: bool = False) -> None:
+        """Begin a checkpoint; the last one is on the disk before any process goes on."""
         if self.world.main:
-            checkpoint.save(self.run, self.trainer.state_dict())
-            if row:
-                self.run.append(row)
-                self._status("running")
+            self.writer.save(self.trainer.state_dict())
+            if last:
+                self.writer.wait()
         self.world.barrier()
         self.saved = time.monotonic()
+
+    def end_epoch(self, row: dict, last: bool) -> None:
+        """Its row, and a checkpoint if it is time for one, the first or the last."""
+        if self.world.main:
+            self.run.append(row)
+            self._status("running")
+            if self.writer.idle:
+                self.writer.wait()  # raises what went wrong
+        due = last or self.trainer.epoch == 1 or self._time_is_up()
+        if self.world.agree(int(due), self.trainer.device):
+            self.save(last)
+
+    def _time_is_up(self) -> bool:
+        return self.writer.idle and time.monotonic() - self.saved > self.config.checkpoint_seconds
 
     def note_broken(self, *datasets) -> None:
         """Name in the log the pictures that were skipped, each once."""

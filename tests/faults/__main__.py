@@ -73,6 +73,7 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
 
     results = ROOT / "results"
     mlp, cnn = scenarios.run_of(scenarios.MLP, "a run"), scenarios.run_of(scenarios.CNN, "a CNN's run")
+    ahead = scenarios.run_of((*scenarios.MLP, "epochs=4"), "a run ahead of its checkpoint", ahead=True)
     finished = scenarios.finished_runs(folder("finished"))
     others = (scenarios.archived(finished), scenarios.merged(finished), scenarios.planned(), scenarios.report(results),
               scenarios.figure(results))  # fmt: skip
@@ -85,12 +86,12 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
             mlp, whole, stopped, at, table, times(30), choose
         ),
     }
-    for scenario in (mlp, *others, cnn):
+    for scenario in (mlp, ahead, *others, cnn):
         part = share / SLOW.get(scenario.name, 1)
         found[f"failing calls of {scenario.name}"] = lambda table, at, choose, scenario=scenario, part=part: (
             disk.failing_calls(scenario, at, table, part, choose)
         )
-    for scenario in (mlp, *others[:2]):
+    for scenario in (mlp, ahead, *others[:2]):
         found[f"power cuts of {scenario.name}"] = lambda table, at, choose, scenario=scenario: disk.power_cuts(
             scenario, at, table, max(2, times(12)), choose
         )

@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from runs.interrupt import MESSAGE, Interrupted
 from runs.merge import merge
 from runs.run import Run
 from tests.helpers import composed, outcome
+from training import checkpoint
 from training.execute import execute
 
 from .harness import child, program
@@ -45,11 +47,16 @@ def the_run(folder: Path) -> Run:
     return Run(found)
 
 
-def run_of(arguments: tuple[str, ...], name: str) -> Scenario:
-    """Without Hydra, which takes longer than the run; errors end it as they end train.py."""
+def run_of(arguments: tuple[str, ...], name: str, ahead: bool = False) -> Scenario:
+    """Without Hydra, which takes longer than the run; errors end it as they end train.py.
+
+    ahead: the first checkpoint's thread waits, a second at most, for the rows of two more epochs.
+    """
     settings = cli.typed(composed(*arguments))
 
     def act(folder: Path) -> None:
+        if ahead:
+            checkpoint.save = behind(checkpoint.save)
         config = copy.deepcopy(settings)
         config.results, config.runs = str(folder), str(folder / "runs")
         try:
@@ -61,6 +68,16 @@ def run_of(arguments: tuple[str, ...], name: str) -> Scenario:
             cli.leave(error)
 
     return Scenario(name, lambda folder: None, act, lambda folder: bits(outcome(the_run(folder))))
+
+
+def behind(save: Callable) -> Callable:
+    def waiting(run: Run, state: dict) -> None:
+        until = time.monotonic() + 1
+        while state["epoch"] == 1 and len(run.rows()) < 3 and time.monotonic() < until:
+            time.sleep(0.001)
+        save(run, state)
+
+    return waiting
 
 
 def bits(value: object) -> str:
