@@ -259,12 +259,17 @@ class Experiment:
             runs[job.setting].append([row[column] for row in job.rows()])
         return [protocol.score(setting, accuracies, self.protocol["reach"]) for setting, accuracies in runs.items()]
 
+    def _held_out(self, dataset: dict) -> dict[str, int]:
+        """What selecting runs are evaluated on. A subset grows by it, so that they train on as many images."""
+        subset, images = dataset["subset"], dataset["sizes"][0]
+        held = min(self.protocol["validation"], images // 10)
+        if subset is None or subset + held > images:
+            return {"dataset.validation": min(held, (subset or images) // 10)}
+        return {"dataset.validation": held, "dataset.subset": subset + held}
+
     def _jobs(self, entry: "Entry", settings: list[tuple], seeds: list[int], stage: str) -> list[Job]:
-        fixed = {}
-        if stage != "report" and self.protocol["tune"] and self.protocol["select_on"] == "validation":
-            dataset = entry.composed["dataset"]
-            images = dataset["subset"] or dataset["sizes"][0]
-            fixed = {"dataset.validation": min(self.protocol["validation"], images // 10)}
+        selects = stage != "report" and self.protocol["tune"] and self.protocol["select_on"] == "validation"
+        fixed = self._held_out(entry.composed["dataset"]) if selects else {}
         jobs = []
         for seed, setting in itertools.product(seeds, settings):
             values = fixed | dict(setting)

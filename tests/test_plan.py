@@ -185,7 +185,8 @@ def test_select_on_validation_holds_images_out_for_the_selecting_runs_only(tmp_p
     for entry in plan_of(tmp_path):
         run = Run(entry["folder"])
         config = yaml.safe_load((run.folder / "config.yaml").read_text())
-        assert config["dataset"]["validation"] == (0 if entry["stage"] == "report" else 6)
+        images = config["dataset"]["validation"], config["dataset"]["subset"]
+        assert images == ((0, 64) if entry["stage"] == "report" else (100, 164))  # a tenth of 1,000, beside the subset
         assert ("validation_acc" in run.rows()[0]) == (entry["stage"] != "report")
 
 
