@@ -11,10 +11,10 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
+from analysis.claims import facts, regimes
 from analysis.claims import judge as claims
-from analysis.claims import regimes
 from analysis.claims.fixed import Ancestry, ancestor
-from analysis.claims.schema import Archive, ClaimError, NoVerdict
+from analysis.claims.schema import NO_RUNS, Archive, ClaimError, NoVerdict
 from analysis.records import command
 from runs import table
 
@@ -584,9 +584,38 @@ def test_another_optimizer_in_figure_4_is_no_evidence_about_powersgd():
 
 
 def test_claims_that_need_no_run():
-    assert CLAIMS["no-extra-memory"].judge(None).verdict == "reproduced"
-    assert CLAIMS["fig3-larger-near-zero"].judge(None).verdict == "reproduced"
-    assert CLAIMS["best-known-bounds"].judge(None).verdict == "not testable"
+    for key, verdict, evidence in (
+        ("no-extra-memory", "reproduced",
+         "numbers of state for 1000 parameters: SGD 0, PowerSGD 0, SGDM 1000, PowerSGDM 1000"),
+        ("fig3-larger-near-zero", "reproduced",
+         "falls from |g| 1e-12 to 10 at 5 of 5 gammas, from the function that steps"),
+        ("best-known-bounds", "not testable", CLAIMS["best-known-bounds"].reason),
+    ):  # fmt: skip
+        assert CLAIMS[key].judge(NO_RUNS)[:2] == (verdict, evidence)
+
+
+@pytest.mark.parametrize("momentum", [0, 0.9])
+def test_an_optimizer_that_holds_more_than_sgd_is_noticed(monkeypatch, momentum):
+    """It keeps the powered gradient beside what PowerSGD keeps."""
+
+    class Greedy(facts.PowerSGD):
+        def step(self):
+            super().step()
+            for group in self.param_groups:
+                for p in group["params"] if group["momentum"] == momentum else ():
+                    self.state[p]["powered"] = p.grad.clone()
+
+    monkeypatch.setattr(facts, "PowerSGD", Greedy)
+    verdict, evidence = CLAIMS["no-extra-memory"].judge(NO_RUNS)[:2]
+    assert verdict == "not reproduced"
+    assert ("PowerSGD 1000, SGDM 1000" if momentum == 0 else "PowerSGDM 2000") in evidence
+
+
+def test_a_function_that_amplifies_all_alike_at_one_gamma_is_noticed(monkeypatch):
+    power = facts.powerball
+    monkeypatch.setattr(facts, "powerball", lambda g, gamma: 2 * g if gamma == 0.4 else power(g, gamma))
+    verdict, evidence = CLAIMS["fig3-larger-near-zero"].judge(NO_RUNS)[:2]
+    assert verdict == "not reproduced" and "at 4 of 5 gammas" in evidence
 
 
 def test_what_cannot_be_tested_says_what_was_measured_and_no_verdict():
