@@ -3,13 +3,13 @@
 Imports neither Hydra nor torch before a run begins.
 """
 
+import _thread
 import gc
 import multiprocessing
 import os
 import signal
 import socket
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -107,7 +107,10 @@ def bind(gpu: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     stop.begin_job()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    try:
+        _thread.start_new_thread(_follow_parent, ())  # threading's would wait for ever for one that finds no memory
+    except RuntimeError:
+        os._exit(1)
 
 
 def _follow_parent() -> None:

@@ -1,6 +1,9 @@
 """How this project starts a run on W&B: in which mode, without prompts, with short timeouts, or as a sweep's trial."""
 
+import http.client
+import logging
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -85,6 +88,7 @@ def wandb_module():
     """wandb, imported where it is first needed, with its messages and error reporting turned off."""
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # with a dead server it would delay a process by 20 s
+    logging.raiseExceptions = False  # for every line of W&B's log that a full disk refuses there would be a traceback
     import wandb
 
     return wandb
@@ -126,16 +130,26 @@ def silent(server: str, seconds: float | None = None) -> str:
     since, why = _silences.get(server, (-SILENCE_SECONDS, ""))
     if time.monotonic() - since < SILENCE_SECONDS:
         return why
+    seconds, answers = seconds or PROBE_SECONDS, []
+    # In a thread, since urlopen's own time limit starts again with every byte.
+    asking = threading.Thread(target=lambda: answers.append(_asked(server, seconds)), daemon=True)
+    asking.start()
+    asking.join(seconds)
+    why = answers[0] if answers else f"TimeoutError: no answer within {seconds:g} s"
+    if why:
+        _silences[server] = time.monotonic(), why
+    return why
+
+
+def _asked(server: str, seconds: float) -> str:
+    """What a server that does not answer does instead, "" if it does."""
     query = b'{"query": "query ServerInfo { serverInfo { cliVersionInfo } }"}'
     request = urllib.request.Request(f"{server}/graphql", query, {"Content-Type": "application/json"})
     try:
-        urllib.request.urlopen(request, timeout=seconds or PROBE_SECONDS).close()
+        urllib.request.urlopen(request, timeout=seconds).close()
     except urllib.error.HTTPError as error:
-        if error.code >= 500:
-            _silences[server] = time.monotonic(), one_line(error)
-            return one_line(error)
-    except OSError as error:
-        _silences[server] = time.monotonic(), one_line(error)
+        return one_line(error) if error.code >= 500 else ""
+    except (OSError, http.client.HTTPException) as error:
         return one_line(error)
     return ""
 
