@@ -1,4 +1,4 @@
-"""Train all runs that an experiment asks for: `python sweep.py experiment=fig2 tier=smoke launcher=local`."""
+"""Train all runs of an experiment: `python sweep.py experiment=fig2 tier=smoke launcher=local`."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ from runs import cli
 from runs.schema import ConfigError
 
 cli.register()
-MEASURE_FROM = 0.05  # hours: before a longer sweep on this machine's CPU a few steps of each network are timed
+MEASURE_FROM = 0.05  # hours; before a longer sweep on this machine's CPU, a few steps of each network are timed
 
 
 @hydra.main(config_path="configs", config_name="train", version_base="1.3")
@@ -32,10 +32,10 @@ def main(config) -> None:
     if config.watch and not config.status:
         raise ConfigError("watch=true goes with status=true")
     if len(asked) > 1:
-        raise ConfigError(f"{' and '.join(f'{name}={config[name]}' for name in asked)}: one at a time")
+        raise ConfigError(f"{' and '.join(f'{name}={config[name]}' for name in asked)}: give one at a time")
     for override in HydraConfig.get().overrides.hydra:
         if override.lstrip("+~").startswith("hydra.launcher."):
-            raise ConfigError(f"{override}: sweep.py has settings of its own, launcher.workers, launcher.partition ...")
+            raise ConfigError(f"{override}: sweep.py has its own settings, launcher.workers, launcher.partition ...")
     given = list(HydraConfig.get().overrides.task)
     if config.merge is not None:
         lines, fit = merge(Path(config.merge), Path(config.runs))
@@ -75,9 +75,9 @@ def main(config) -> None:
 
 
 def chosen_experiments(config, given: list[str]) -> list:
-    """The experiment of the command, those of `experiments`, or, to plan or with [all], each that exists at the tier.
+    """The command's experiment, those of `experiments`, or, for a plan or with [all], each that exists at the tier.
 
-    In the place of one that does not exist there stands a line that says why.
+    An experiment that does not exist there is replaced by a line that says why.
     """
     from sweeps.plan import Experiment, compose
 
@@ -86,7 +86,7 @@ def chosen_experiments(config, given: list[str]) -> list:
     everything = names == ["all"] or ((config.plan or config.calibrate) and not names)
     if config.experiment is not None or config.grid or not (names or everything):
         if names:
-            raise ConfigError(f"experiment={config.experiment}, experiments={names}: one of them")
+            raise ConfigError(f"experiment={config.experiment}, experiments={names}: give one of them")
         return [Experiment(config, given)]
     for name in names if not everything else ():
         if name not in known:
@@ -106,7 +106,7 @@ def chosen_experiments(config, given: list[str]) -> list:
 
 
 def sweep(experiments: list, here, config) -> None:
-    """Train what is missing, and what the protocol asks for as runs end, in one queue."""
+    """Train the missing runs, and those that the protocol adds as runs end, in one queue."""
     from sweeps import show
     from sweeps.cost import Costs, calibrate
 
@@ -150,7 +150,7 @@ def sweep(experiments: list, here, config) -> None:
                         plan = plans[number] = experiment.plan(changed)
                         if len(plan.jobs) > said[plan.experiment]:
                             said[plan.experiment] = len(plan.jobs)
-                            plan.write()  # a run that starts looks there for its stage
+                            plan.write()  # a starting run looks up its stage there
                             queue.say(show.summary(plan, here))
                         if plan.experiment not in complete and not plan.wanted():
                             complete.add(plan.experiment)
@@ -174,7 +174,7 @@ def sweep(experiments: list, here, config) -> None:
 
 
 def decide(given: list[str], here, config) -> None:
-    """Spend hours where they decide open claims; sweeps/decide.py."""
+    """Spend the given hours on the runs that decide open claims; see sweeps/decide.py."""
     from analysis.looks import TIERS
     from runs import archive
     from sweeps import show
@@ -186,7 +186,9 @@ def decide(given: list[str], here, config) -> None:
     from sweeps.plan import Experiment
 
     if config.tier not in TIERS or config.experiment or config.experiments or config.grid:
-        raise ConfigError(f"decide={config.decide:g}: all claims of tier={' or '.join(TIERS)}, without an experiment")
+        raise ConfigError(
+            f"decide={config.decide:g} takes all claims of tier={' or '.join(TIERS)}; leave out experiment and grid"
+        )
 
     def plan(name: str, seeds: int):
         chosen = [*(one for one in given if not one.startswith("decide=")), f"experiment={name}", "archive=true"]
@@ -227,7 +229,7 @@ def decide(given: list[str], here, config) -> None:
 
 
 class Reports:
-    """With report=true: figures, claims and report of an experiment, as soon as it is complete, beside the training."""
+    """With report=true: makes the figures, claims and report of each complete experiment while others still train."""
 
     def __init__(self, config):
         self.config, self.threads, self.one_at_a_time = config, [], threading.Lock()

@@ -26,7 +26,7 @@ def main(config) -> float:
             raise ConfigError(f"{name}={config[name]}: python sweep.py does that")
     if settings.launcher.name in ("ray", "slurm"):
         raise ConfigError(
-            f"launcher={settings.launcher.name}: python sweep.py does that, '+grid.paper.sgd.lr=[0.1,0.01]'"
+            f"launcher={settings.launcher.name}: only sweep.py does that, for example '+grid.paper.sgd.lr=[0.1,0.01]'"
         )
 
     if settings.model.summary:

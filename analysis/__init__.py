@@ -1,1 +1,1 @@
-"""What the numbers say: tidy tables, statistics, verdicts, and how pictures and tables look."""
+"""From results to conclusions: tidy tables, statistics, verdicts, and the look of pictures and tables."""

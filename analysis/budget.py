@@ -1,7 +1,7 @@
-"""The optimizers of figure 1 at an equal number of settings tried.
+"""The optimizers of figure 1 compared at an equal number of settings tried.
 
-PowerSGD is tuned over 25 settings and SGDM over 5, both on the test set. The expected best of k settings, drawn without
-replacement from the grid, says what each reaches at an equal budget. Refinement is left out: only grids are drawn from.
+PowerSGD is tuned over 25 settings and SGDM over 5, both on the test set. The expected best of k settings, drawn from
+the grid without replacement, is what each reaches with an equal budget. Settings tried in refinement are left out.
 """
 
 import pandas as pd
@@ -15,14 +15,14 @@ HEADER = ["optimizer", "settings of the grid", "best of the grid", "of them, tri
 
 
 def scores(epochs: pd.DataFrame) -> dict[str, list[float]]:
-    """By label: the best test accuracy of each setting of the grid, mean over the seeds that selected."""
+    """By label: the best test accuracy of each setting of the grid, as a mean over the selecting seeds."""
     runs = best(epochs[epochs["stage"] == "grid"], "test_acc")
     means = runs.groupby(["label", "setting"], sort=False)["test_acc"].mean()
     return {str(label): values.tolist() for label, values in means.groupby(level="label", sort=False)}
 
 
 def compared(epochs: pd.DataFrame) -> list[list[str]]:
-    """Each optimizer at its own number of settings and at the smallest one."""
+    """Each optimizer with its own number of settings, and with the smallest number."""
     found = scores(epochs)
     budget = min(map(len, found.values()), default=0)
     refined = epochs[epochs["stage"] == "refine"].groupby("label")["setting"].nunique()

@@ -1,4 +1,4 @@
-"""What was not run would cost: from costs.json, which `python sweep.py plan=true archive=true tier=...` writes."""
+"""The cost of what was not run, from costs.json, which `python sweep.py plan=true archive=true tier=...` writes."""
 
 from pathlib import Path
 
@@ -10,19 +10,19 @@ from runs.files import read_json
 
 
 def read(results: Path, tier: str) -> dict[str, dict]:
-    """By experiment: the runs that are missing at a tier, hours of this machine and of a GPU. Empty without a plan.
+    """By experiment: the number of runs missing at a tier, and their hours on this machine and on a GPU.
 
-    Raises DamagedFile.
+    {} if no plan was made. Raises DamagedFile.
     """
     try:
-        advice = f"write it anew: python sweep.py plan=true archive=true tier={tier}"
+        advice = f"write it again: python sweep.py plan=true archive=true tier={tier}"
         return read_json(results / tier / "costs.json", advice, experiments=dict)["experiments"]
     except FileNotFoundError:
         return {}
 
 
 def price(experiment: str, results: Path, tier: str) -> str:
-    """What the missing runs of an experiment would take at this tier and at the paper's scale, in words."""
+    """In words, how long the missing runs of an experiment would take at this tier and at the paper's scale."""
     here, paper = (read(results, name).get(experiment) for name in (tier, "paper"))
     if tier != "paper" and ran(experiment, results):
         return f"{experiment} was run at the paper's scale, see tier paper"
@@ -35,12 +35,12 @@ def price(experiment: str, results: Path, tier: str) -> str:
 
 
 def ran(experiment: str, results: Path) -> bool:
-    """Whether the paper's tier has runs of it."""
+    """Whether the experiment has runs at the paper's tier."""
     return bool((records.load(results / "paper" / "archive", experiment)[0]["state"] != MISSING).any())
 
 
 def of_runs(count: int, like: pd.DataFrame) -> str:
-    """What so many runs would take on this machine, each the mean of those that have ended (their `seconds`)."""
+    """In words, how long `count` runs would take on this machine, each as long as the mean of `like` (`seconds`)."""
     return f"{count} run{'s' * (count != 1)}" + (
         f", {hours(count * like['seconds'].mean() / 3600)}" if len(like) else ""
     )

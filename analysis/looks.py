@@ -1,8 +1,8 @@
-"""Judging again as seeds are added: how wide an interval must be so that all looks together are seldom wrong.
+"""Judging again as seeds are added: how wide intervals must be so that all looks together are seldom wrong.
 
-Adding seeds until an interval decides gives more than one chance to be wrong. With Pocock's boundary every look has
-the same level, so high that under no effect any of them decides in 5 % of cases: exact for normal means of independent
-runs; analysis/simulate.py counts what Student's t and pooled variances make of it.
+Adding seeds until an interval decides gives several chances to be wrong. With Pocock's boundary every look has the same
+level, chosen so that without an effect some look decides in only 5 % of cases. This is exact for normal means of
+independent runs; analysis/simulate.py shows how well it holds with Student's t and pooled variances.
 """
 
 from functools import cache
@@ -13,18 +13,18 @@ from scipy.stats import multivariate_normal, norm
 
 from analysis.statistics import LEVEL
 
-LOOKS = (3, 5, 10)  # seeds of each setting; an interval after the last is final
-TIERS = ("laptop",)  # whose runs are added look by look: sweep.py decide=hours
+LOOKS = (3, 5, 10)  # seeds of each setting; the verdict after the last look is final
+TIERS = ("laptop",)  # where seeds are added look by look: sweep.py decide=hours
 
 
 def level(tier: str) -> float:
-    """Of an interval of this tier's verdicts."""
+    """The level of the intervals that this tier's verdicts use."""
     return pocock(LOOKS) if tier in TIERS else LEVEL
 
 
 @cache
 def pocock(looks: tuple[int, ...], together: float = LEVEL) -> float:
-    """The level of each look's two-sided interval such that all of them cover the truth at once in `together`."""
+    """The level of each look's two-sided interval at which all of them cover the truth with probability `together`."""
     n = np.array(looks, float)
     means = multivariate_normal(np.zeros(len(n)), np.sqrt(np.minimum.outer(n, n) / np.maximum.outer(n, n)))  # pyright: ignore[reportArgumentType]
 
@@ -36,5 +36,5 @@ def pocock(looks: tuple[int, ...], together: float = LEVEL) -> float:
 
 
 def following(seeds: int) -> int | None:
-    """The next look after so many seeds."""
+    """The number of seeds of the next look after one with `seeds`; None after the last."""
     return next((look for look in LOOKS if look > seeds), None)

@@ -1,4 +1,4 @@
-"""How optimizers and networks are called on pictures and in tables; who is not listed is called by its own name."""
+"""The names of optimizers and networks on pictures and in tables; anything not listed keeps its own name."""
 
 import re
 
@@ -19,13 +19,13 @@ PANELS = tuple(path.stem for path in sorted(EXPERIMENTS.glob("fig1??.yaml")))  #
 
 
 def optimizer(entry: str) -> str:
-    """Of a grid entry: its label's name, and what tells its settings apart."""
+    """The name of a grid entry: that of its label, and what distinguishes its settings."""
     label, comma, rest = entry.partition(",")
     return OPTIMIZERS.get(label, label) + comma + rest
 
 
 def entry(text: str) -> str:
-    """As `optimizer`, on pictures: in words, without the network that a label begins with."""
+    """As `optimizer`, for pictures: in words, without the network at the beginning of a label."""
     network, dash, rest = text.partition("-")
     text = rest if dash and network in NETWORKS else text
     text = re.sub(r", init (\w+)", lambda found: f", {INITS.get(found[1], found[1])} initialisation", optimizer(text))

@@ -13,7 +13,7 @@ def reference() -> dict:
 
 
 def best_test_acc(dataset: str, model: str) -> dict[str, float]:
-    """The best test accuracies that figure 1 states for a network, by optimizer."""
+    """The best test accuracies stated in figure 1 for a network, by optimizer."""
     return {
         entry["optimizer"]: entry["best_test_acc"]
         for entry in reference()["figure1"]

@@ -1,4 +1,4 @@
-"""From the runs of a plan to the tidy rows of its archive, and their provenance."""
+"""From the runs of a plan to tidy tables from its archive, and their provenance."""
 
 import argparse
 import json
@@ -16,25 +16,25 @@ from runs.run import RunError
 from runs.schema import ConfigError
 
 TIERS = (*schema.TIERS, "custom")
-AXES = ("initial_lr", "gamma", "depth")  # what a grid varies; with the runs that are missing
+AXES = ("initial_lr", "gamma", "depth")  # what a grid varies; listed for missing runs
 ABOUT = ("label", "stage", *archive.ABOUT)
-CELL = ["stage", "dataset", "model", *AXES]  # settings of an entry that agree in these need more to tell them apart
-METRICS = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc")  # of every epoch
+CELL = ["stage", "dataset", "model", *AXES]  # if an entry's settings agree in these, more is named
+METRICS = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc")  # every epoch has these
 RUN = ["label", "run"]  # two entries of a grid may share a run
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, EXPERIMENTS = ROOT / "results", ROOT / "configs" / "experiment"
 
 
 class NoRecords(Exception):
-    """There is nothing to draw; the message says what to run."""
+    """There is nothing to draw yet; the message says what to run."""
 
 
 def collect(results: Path, tier: str, experiment: str, redraw: bool = False) -> tuple[pd.DataFrame, dict]:
-    """The epochs of all ended runs of an experiment, a row each, and where they come from.
+    """The epochs of all ended runs of an experiment, a row each, and their provenance.
 
-    Brings the archive up to date with the runs of the experiment's plan first, unless `redraw`. A row has what `load`
-    says. Runs that have not ended contribute nothing and are counted as missing in the provenance. Raises NoRecords
-    without ended runs.
+    Unless `redraw`, first brings the archive up to date with the runs of the experiment's plan. The columns are those
+    of `load`. Runs that have not ended are left out and counted as missing in the provenance. Raises NoRecords if no
+    run has ended.
     """
     changes = [] if redraw else refresh(results, tier, experiment)
     runs, epochs = load(results / tier / "archive", experiment)
@@ -44,7 +44,7 @@ def collect(results: Path, tier: str, experiment: str, redraw: bool = False) -> 
 
 
 def refresh(results: Path, tier: str, experiment: str) -> list[str]:
-    """Bring the archive up to date with the experiment's plan; returns what the plan changes.
+    """Bring the archive up to date with the experiment's plan; returns the plan's `changes`.
 
     Raises NoRecords, DamagedFile, RunError.
     """
@@ -65,12 +65,11 @@ def advice(experiment: str, tier: str) -> str:
 
 
 def load(folder: Path, experiment: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(runs, epochs) of an archive, typed; without rows where there is none.
+    """(runs, epochs) of an archive as typed tables; without rows if there is no archive.
 
-    runs: the archive's columns, and `setting`, 12 hex digits that name the whole config but for the seed; and `entry`,
-    the label and, where several settings agree in label, lr, gamma and the other columns, what tells them apart.
-    epochs: the archive's columns, and of the run all that says what it is. Raises NoRecords for an archive of an
-    older version.
+    runs: the archive's columns; `setting`, 12 hex digits for the whole config without the seed; and `entry`, the label
+    and, if several settings agree in label, lr, gamma and the other columns, what distinguishes them. epochs: the
+    archive's columns, and those of the run that describe it. Raises NoRecords for an archive of an older version.
     """
     rows = archive.read(folder, experiment)
     runs, epochs = frame(rows[0], archive.COLUMNS), frame(rows[1], ("run", *METRICS))
@@ -82,12 +81,12 @@ def load(folder: Path, experiment: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def write(path: Path, frame: pd.DataFrame) -> None:
-    """A table of runs/table.py; what is missing is an empty cell."""
+    """Write a table as runs/table.py does; missing values are empty cells."""
     table.write(path, frame.astype(object).where(frame.notna(), None).to_dict("records"))
 
 
 def frame(rows: list[dict], columns: Iterable[str] = ()) -> pd.DataFrame:
-    """A table's rows with the types of runs/table.py; what is missing is NaN, among integers and bools NA."""
+    """A table's rows with the types of runs/table.py; a missing value is NaN, in integer and bool columns NA."""
     names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
     return pd.DataFrame({name: _series(name, [row.get(name) for row in rows]) for name in names})
 
@@ -101,7 +100,7 @@ def _series(name: str, values: list) -> pd.Series:
 
 
 def entries(runs: pd.DataFrame) -> pd.Series:
-    """Of each run the name of its grid entry, with the settings by which it differs from others of the same cell."""
+    """Each run's grid entry, with the settings in which it differs from other runs of the same cell."""
     configs = {setting: json.loads(config) for setting, config in zip(runs["setting"], runs["config"], strict=True)}
     found = runs["label"].copy()
     for _, rows in runs.groupby("label"):
@@ -117,7 +116,7 @@ def entries(runs: pd.DataFrame) -> pd.Series:
 
 
 def provenance(experiment: str, tier: str, changes: list[str], runs: pd.DataFrame) -> dict:
-    """What a figure is made of: tier, seeds, runs, the settings that all share, every environment that trained some."""
+    """What a figure is made of: tier, seeds, runs, shared settings, and every environment that trained some runs."""
     ended = runs[runs["state"] != MISSING]
     reported = ended[ended["stage"] == "report"]  # seeds that selected are not shown
     reported = ended if reported.empty else reported
@@ -143,7 +142,7 @@ def provenance(experiment: str, tier: str, changes: list[str], runs: pd.DataFram
 
 
 def other_data(ended: pd.DataFrame) -> list[str]:
-    """The runs whose data differ from those of most; a run from before fingerprints were recorded has verified data."""
+    """The runs whose data differ from most others'. Runs older than the recorded fingerprints had verified data."""
     known = ended.dropna(subset="data")
     usual = known.groupby("dataset")["data"].agg(lambda found: found.mode()[0])
     return [named(run) for _, run in known[known["data"] != known["dataset"].map(usual)].iterrows()]
@@ -156,7 +155,7 @@ def shared(runs: pd.DataFrame) -> dict:
 
 
 def rows_of_grid(runs: pd.DataFrame) -> list[tuple[str, float | None]]:
-    """(entry, gamma) of all runs: entries in the order of the grid, gammas rising."""
+    """(entry, gamma) of all runs: entries in the order of the grid, gammas in rising order."""
     found = runs[["entry", "gamma"]].drop_duplicates()
     order = found["entry"].map({entry: place for place, entry in enumerate(found["entry"].unique())})
     found = found.assign(order=order).sort_values(["order", "gamma"], na_position="first")
@@ -172,7 +171,7 @@ def named(run: pd.Series) -> str:
 
 
 def read_table(path: Path) -> list[dict]:
-    """The rows of a table. Raises NoRecords where there is none."""
+    """The rows of a table. Raises NoRecords if it does not exist."""
     try:
         return table.read(path)
     except FileNotFoundError:
@@ -188,24 +187,24 @@ def only(table: pd.DataFrame, **wanted) -> pd.DataFrame:
 
 
 def best(epochs: pd.DataFrame, column: str, of: Any = "max") -> pd.DataFrame:
-    """A row a run: what its first epoch says, but of `column` the best over its epochs."""
+    """A row a run: its first epoch's row, but with the best value of `column` over its epochs."""
     values = epochs.groupby(RUN, sort=False)[column].agg(of).reset_index()
     return epochs.drop_duplicates(RUN).drop(columns=column).merge(values, on=RUN)
 
 
 def last(epochs: pd.DataFrame) -> pd.DataFrame:
-    """A row a run: its last epoch."""
+    """A row a run: that of its last epoch."""
     return epochs.drop_duplicates(RUN, keep="last")
 
 
 def curves(epochs: pd.DataFrame, column: str) -> list[list[float]]:
-    """The column's values in order of epochs, of each run, by its seed."""
+    """The column's values by epoch, a list for each run, ordered by seed."""
     ordered = epochs.sort_values(["seed", "epoch"], kind="stable")
     return [values.tolist() for _, values in ordered.groupby(RUN, sort=False)[column]]
 
 
 def parts(epochs: pd.DataFrame, column: str) -> tuple[list[list[float]], int]:
-    """`curves` with the values within epochs, where runs have some, and how many values an epoch has."""
+    """`curves` including evaluations within epochs, if runs have them, and the number of values per epoch."""
     within = [
         f"{column}_{number}"
         for number in range(1, 1 + sum(str(name).startswith(f"{column}_") for name in epochs.columns))
@@ -221,7 +220,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def options(doc: str | None, tier: str | None) -> argparse.ArgumentParser:
-    """The parser of a figure's program; tier is its default."""
+    """The parser of a figure's program. tier: the default of --tier."""
     parser = Parser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--tier", default=tier, choices=TIERS)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -230,7 +229,7 @@ def options(doc: str | None, tier: str | None) -> argparse.ArgumentParser:
 
 
 def command(draw) -> None:
-    """Run a figure's `draw(arguments)` as a program; nothing to draw is one line and exit status 2, damage 1."""
+    """Run `draw(arguments)` as a program. Errors are one line; exit status 2 for nothing to draw, 1 for damage."""
     try:
         draw()
     except (NoRecords, ConfigError, RunError, OSError) as error:

@@ -1,9 +1,9 @@
-"""How often each rule of a verdict is wrong, and how often it finds what is there. A simulation; nothing is trained.
+"""How often each rule for verdicts is wrong, and how often it finds a true effect. A simulation; nothing is trained.
 
     python -m analysis.simulate [--results results]
 
-Runs are drawn from normal distributions with the spread of the archive's best test accuracies, judged by the code that
-judges the archive, and counted. Writes verdict-rules.md.
+Draws runs from normal distributions with the spread of the archive's best test accuracies, judges them with the code
+that judges the archive, and counts the verdicts. Writes verdict-rules.md.
 """
 
 import argparse
@@ -68,7 +68,7 @@ those of the other settings never:
 
 @dataclass(frozen=True)
 class Rule:
-    """quantities: a sentence's parts; means(effect): the settings' true means at which each has that effect."""
+    """quantities: the parts of a claim. means(effect): the settings' true means at which each part has that effect."""
 
     name: str
     quantities: tuple[Quantity, ...]
@@ -97,9 +97,9 @@ def rules() -> list[Rule]:
 
 
 def grid_rules() -> list[Rule]:
-    """Those about figures 5 and 6, on a grid where each gamma has one learning rate that suits it, and lr 1 suits none.
+    """The rules about figures 5 and 6, on a grid where each gamma works at one learning rate, and none at lr 1.
 
-    Cells that do not suit lie ten points lower, so that nine cells may be the best.
+    All other cells are ten points lower, so that nine cells may be the best.
     """
     lossless = WithoutLoss.model_construct(lr=LRS, gamma=(0.5, 1.0), loss=0.02).of(PLACE, GAMMAS)
     sgd, others = (Robust.model_construct(lr=LRS, gamma=(0.4, 0.8), than=than).of(PLACE, GAMMAS)
@@ -133,7 +133,7 @@ def grid_rules() -> list[Rule]:
 
 
 def raised(others: int | np.ndarray, places: list[int], start: float = 0.0) -> Callable[[float], np.ndarray]:
-    """The means of the others, or so many zeros, and at these places the effect on top."""
+    """Returns means(effect): `others` (or so many zeros), with the effect added at these places."""
 
     def means(effect: float) -> np.ndarray:
         found = np.zeros(others) if isinstance(others, int) else others.copy()
@@ -144,7 +144,7 @@ def raised(others: int | np.ndarray, places: list[int], start: float = 0.0) -> C
 
 
 def solved(quantity: Quantity, others: np.ndarray, places: list[int]) -> Callable[[float], np.ndarray]:
-    """As `raised`, by as much as gives the quantity itself the effect (it is piecewise linear in that)."""
+    """As `raised`, but adds as much as gives the quantity itself the effect (it is piecewise linear in that)."""
 
     def means(effect: float) -> np.ndarray:
         unit = raised(others, places)(np.sign(effect))
@@ -155,7 +155,7 @@ def solved(quantity: Quantity, others: np.ndarray, places: list[int]) -> Callabl
 
 
 def slanted(effect: float) -> np.ndarray:
-    """gamma 1 is best at the first lr and gamma 0 at the last, by the effect; the other way round below 0."""
+    """Gamma 1 is best at the first lr and gamma 0 at the last, by the effect; the reverse for a negative effect."""
     found = np.zeros(len(PLACE))
     ends = [(1.0, 1.0), (0.001, 0.0)] if effect > 0 else [(1.0, 0.0), (0.001, 1.0)]
     found[[PLACE[cell] for cell in ends]] = abs(effect)
@@ -163,12 +163,12 @@ def slanted(effect: float) -> np.ndarray:
 
 
 def exact(means: np.ndarray) -> Estimates:
-    """Means without any spread."""
+    """Estimates with these means and no spread."""
     return Estimates.of(list(np.stack([means, means], axis=-1)))
 
 
 def rates(rule: Rule, effect: float, seeds: int, times: int = TIMES) -> tuple[float, float]:
-    """The shares of experiments in which the sentence is reproduced and not reproduced."""
+    """The fractions of experiments in which the claim is reproduced, and not reproduced."""
     means = rule.means(effect)
     sds = np.full(len(means), SD)
     sds[: len(rule.sds)] = rule.sds
@@ -182,15 +182,16 @@ def rates(rule: Rule, effect: float, seeds: int, times: int = TIMES) -> tuple[fl
 def looked(
     effect: float, level: float, between: Bounds = (0, None), sds: tuple[float, ...] = (SD,) * 6, times: int = TIMES
 ) -> tuple[float, float, float]:
-    """The shares of experiments that some look decides each way, and the mean seeds, if a verdict ends an experiment.
+    """The fractions of experiments that some look decides either way, and the mean number of seeds.
 
-    One setting against another with this effect, among as many as there are standard deviations.
+    An experiment ends with its first verdict. Compares one setting with another that has this effect; the total number
+    of settings is that of the standard deviations.
     """
     random = np.random.default_rng([round(1e4 * abs(effect)), effect < 0, len(sds)])
     runs = random.standard_normal((len(sds), times, LOOKS[-1])) * np.array(sds)[:, None, None]
     runs[0] += effect
     verdict, seeds = np.zeros(times), np.full(times, float(LOOKS[-1]))
-    for look in reversed(LOOKS):  # an earlier verdict stands in the place of a later one
+    for look in reversed(LOOKS):  # an earlier verdict overrides a later one
         estimates = Estimates.of(list(runs[..., :look]))
         found = decide(*Contrast({0: 1.0, 1: -1.0}).interval(estimates, level), between)
         verdict, seeds = np.where(found != 0, found, verdict), np.where(found != 0, look, seeds)
@@ -198,7 +199,7 @@ def looked(
 
 
 def unlike() -> list[Rule]:
-    """One setting against another where the six do not spread alike."""
+    """One setting against another, among six with different spreads."""
     one = (Contrast({0: 1.0, 1: -1.0}),)
     worst = (0.03, 0.03, 0.008, 0.008, 0.008, 0.008)
     alone = (0.03, *worst[2:], 0.008)
@@ -209,7 +210,7 @@ def unlike() -> list[Rule]:
 
 
 def trained(share: float, settings: int, seeds: int) -> dict[str, float]:
-    """The chance of each rule that counts runs, if one of so many settings trains with this share of seeds."""
+    """The probability of each rule that counts runs, if one of the settings trains in this share of seeds."""
     return {f"none of {settings} trains": (1 - share) ** seeds, "some trains": 1 - (1 - share) ** seeds,
             "some trains in every seed": share**seeds}  # fmt: skip
 

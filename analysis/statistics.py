@@ -1,9 +1,10 @@
-"""Means over seeds, their intervals by Student's t, and what is built from them. Pure functions of numbers.
+"""Means over seeds, their intervals by Student's t, and quantities built from them. Pure functions of numbers.
 
-Seeds are not blocks (the correlation between settings of one seed is small), so settings are compared unpaired, and
-where the settings of an experiment spread alike their variance is pooled. What a claim speaks of is a `Quantity`: a
-contrast of settings' means, or the largest, the least or a number of such. Each has bounds that it exceeds with at most
-the stated probability, also where the data choose which contrast is the largest. analysis/simulate.py holds that.
+Seeds are not treated as blocks (results of different settings with the same seed hardly correlate), so settings are
+compared unpaired; if the settings of an experiment have similar spreads, their variance is pooled. A claim is about a
+`Quantity`: a contrast of settings' means, or the largest, the least or the number of several contrasts. It lies beyond
+each of its bounds with at most the stated probability, even if the data choose which contrast is the largest;
+analysis/simulate.py checks this.
 """
 
 from collections.abc import Sequence
@@ -14,13 +15,13 @@ import numpy as np
 from scipy.special import bdtri, stdtrit
 from scipy.stats import chi2, f
 
-LEVEL = 0.95  # of every interval, unless it says otherwise
-ALIKE = 0.05  # variances are pooled where Bartlett's test does not reject at this level,
-LARGER = 0.10  # but a setting whose own is larger than the pool's, by an F test at this level, keeps its own
+LEVEL = 0.95  # of every interval that does not state another
+ALIKE = 0.05  # variances are pooled if Bartlett's test does not reject at this level,
+LARGER = 0.10  # but a setting whose variance is larger than the pooled one, by an F test at this level, keeps its own
 
 
 def t_interval(values, level: float = LEVEL) -> tuple[float, float, float]:
-    """Mean of one value a seed and its interval by Student's t: (mean, low, high), nan without two values.
+    """Mean of one value per seed, with its interval by Student's t: (mean, low, high); nan bounds for a single value.
 
     Raises ValueError without values.
     """
@@ -34,31 +35,31 @@ def t_interval(values, level: float = LEVEL) -> tuple[float, float, float]:
 
 
 def curve_interval(series: list[list[float]], level: float = LEVEL) -> np.ndarray:
-    """Mean and t interval at each epoch over the seeds that reached it: array [epochs, 3] (mean, low, high)."""
+    """Mean and t interval at each epoch, over the seeds that reached it: array [epochs, 3] (mean, low, high)."""
     longest = max(len(values) for values in series)
     points = [[values[i] for values in series if len(values) > i] for i in range(longest)]
     return np.array([t_interval(point, level) for point in points])
 
 
 def share_limit(successes: int, trials: int, level: float = LEVEL) -> float:
-    """The upper limit of the share of runs that succeed, if so many of so many did (Clopper and Pearson)."""
+    """The upper limit of the probability that a run succeeds, given successes in trials (Clopper and Pearson)."""
     return 1.0 if successes == trials else float(bdtri(successes, trials, 1 - level))
 
 
 def expected_best(values: list[float], k: int) -> float:
-    """The mean, over all choices of k of the values, of the largest. Raises ValueError unless 1 <= k <= len(values)."""
+    """The mean of the largest value over all choices of k values. Raises ValueError unless 1 <= k <= len(values)."""
     if not 1 <= k <= len(values):
         raise ValueError(f"k is {k}, must be between 1 and {len(values)}")
-    # The i-th smallest is the largest of a choice if the other k - 1 lie below it.
+    # The i-th smallest value is the largest of a choice if the other k - 1 lie below it.
     ordered = sorted(values)
     return sum(comb(i, k - 1) * value for i, value in enumerate(ordered)) / comb(len(values), k)
 
 
 def bartlett(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
-    """Bartlett's p value that all variances [..., settings], of these degrees of freedom, are one variance."""
+    """Bartlett's p value for the hypothesis that all variances [..., settings] are equal. freedom: [settings]."""
     count, total = len(freedom), freedom.sum()
     pooled = (variances * freedom).sum(-1) / total
-    with np.errstate(divide="ignore", invalid="ignore"):  # a variance of 0 is like no other
+    with np.errstate(divide="ignore", invalid="ignore"):  # a variance of 0 equals no other
         statistic = total * np.log(pooled) - (freedom * np.log(variances)).sum(-1)
     correction = 1 + ((1 / freedom).sum() - 1 / total) / (3 * (count - 1))
     return chi2.sf(statistic / correction, count - 1)
@@ -66,21 +67,21 @@ def bartlett(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Means of settings and their variances; leading axes, if any, are repetitions of the experiment."""
+    """Means and variances of settings; leading axes, if any, are repetitions of the experiment."""
 
     means: np.ndarray  # [..., settings]
-    variances: np.ndarray  # [..., settings], one run's, each from its own seeds
+    variances: np.ndarray  # [..., settings], of one run, each estimated from the setting's own seeds
     seeds: np.ndarray  # [settings]
     shared: np.ndarray  # [..., settings]: uses the pooled variance
     pooled: np.ndarray  # [...], the pooled variance
     freedom: float  # its degrees of freedom; 0: nothing is pooled
-    p: np.ndarray  # [...], Bartlett's
+    p: np.ndarray  # [...], of Bartlett's test
 
     @classmethod
     def of(cls, values: Sequence[np.ndarray], pool: Sequence[bool] | None = None, step: float = 0.0) -> "Estimates":
-        """values: for each setting one value a seed, [..., seeds], two seeds at least; pool: may share a variance.
+        """values: for each setting one value per seed, [..., seeds], at least two. pool: which may share a variance.
 
-        step: to which the values are rounded; no variance is less than that of the rounding.
+        step: the step to which values are rounded; no variance is less than that of the rounding.
         """
         values = [np.asarray(part, dtype=float) for part in values]
         seeds = np.array([part.shape[-1] for part in values])
@@ -100,7 +101,7 @@ class Estimates:
         return cls(means, variances, seeds, shared, pooled, total, p)
 
     def repeated(self, seeds: np.ndarray, times: int, random: np.random.Generator) -> "Estimates":
-        """`times` repetitions with other numbers of seeds, if these means and variances were the true ones."""
+        """Simulate `times` repetitions with other numbers of seeds, taking these means and variances as true."""
         true = np.where(self.shared, self.pooled, self.variances)
         means = self.means + np.sqrt(true / seeds) * random.standard_normal((times, len(seeds)))
         variances = true * random.chisquare(seeds - 1, (times, len(seeds))) / (seeds - 1)
@@ -112,7 +113,7 @@ class Estimates:
 
 
 class Quantity:
-    """A number about settings. low and high: bounds that are each wrong with at most the probability alpha."""
+    """A number about settings. low and high: bounds, each of which is wrong with probability at most alpha."""
 
     def value(self, of: Estimates) -> np.ndarray:
         raise NotImplementedError
@@ -124,18 +125,18 @@ class Quantity:
         raise NotImplementedError
 
     def settings(self) -> set[int]:
-        """The places of the settings that it is about."""
+        """The indices of the settings that it is about."""
         raise NotImplementedError
 
     def interval(self, of: Estimates, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(value, low, high); it covers the true value with at least the probability `level`."""
+        """(value, low, high); the interval covers the true value with probability at least `level`."""
         alpha = (1 - level) / 2
         return self.value(of), self.low(of, alpha), self.high(of, alpha)
 
 
 @dataclass(frozen=True)
 class Contrast(Quantity):
-    """A sum of settings' means with these weights, by place."""
+    """A weighted sum of settings' means; weights by index."""
 
     weights: dict[int, float]
 
@@ -155,7 +156,7 @@ class Contrast(Quantity):
         return of.means[..., list(self.weights)], np.array(list(self.weights.values()))
 
     def _half(self, of, alpha):
-        """By Student's t, with Satterthwaite's degrees of freedom where not all of the settings share a variance."""
+        """Half the interval, by Student's t; with Satterthwaite's degrees of freedom unless all share a variance."""
         places = list(self.weights)
         squares = np.array(list(self.weights.values())) ** 2 / of.seeds[places]
         shared = of.shared[..., places]
@@ -179,7 +180,7 @@ class Several(Quantity):
 
 
 class Largest(Several):
-    """The largest of several. The lower bound must hold whichever of them the data show as the largest."""
+    """The largest of several. The lower bound holds whichever of them is the largest in the data."""
 
     def value(self, of):
         return np.max([part.value(of) for part in self.parts], axis=0)
@@ -192,7 +193,7 @@ class Largest(Several):
 
 
 class Least(Several):
-    """The least of several, as `Largest`."""
+    """The least of several; see `Largest`."""
 
     def value(self, of):
         return np.min([part.value(of) for part in self.parts], axis=0)
@@ -206,7 +207,7 @@ class Least(Several):
 
 @dataclass(frozen=True)
 class Count(Several):
-    """How many of several lie above a margin."""
+    """How many of several are above a margin."""
 
     margin: float
 
@@ -222,9 +223,9 @@ class Count(Several):
 
 @dataclass(frozen=True)
 class Best(Quantity):
-    """Where the largest of several settings' means lies, on an axis: {place of the setting: its coordinate}.
+    """Where on an axis the largest of several settings' means lies. at: {index of the setting: its coordinate}.
 
-    Bounds: the ends of the set of settings that no other exceeds for certain (multiple comparisons with the best).
+    Bounds: the ends of the set of settings that no other significantly exceeds (multiple comparisons with the best).
     """
 
     axis: dict[int, float]
@@ -242,7 +243,7 @@ class Best(Quantity):
         return np.where(self._possible(of, alpha), np.array(list(self.axis.values())), -np.inf).max(-1)
 
     def _possible(self, of, alpha):
-        """[..., settings]: not for certain below another. The best one is wrongly left out with probability alpha."""
+        """[..., settings]: not significantly below another. Leaves out the truly best one with probability alpha."""
         part = alpha / (len(self.axis) - 1)
         behind = [
             np.max([Contrast({other: 1, place: -1}).low(of, part) for other in self.axis if other != place], axis=0)
@@ -253,7 +254,7 @@ class Best(Quantity):
 
 @dataclass(frozen=True)
 class Difference(Quantity):
-    """One quantity less another, where that is no contrast."""
+    """One quantity minus another, if that is not a contrast."""
 
     of: Quantity
     minus: Quantity
@@ -272,9 +273,9 @@ class Difference(Quantity):
 
 
 def against_best(ours: Sequence[dict[int, float]], theirs: Sequence[dict[int, float]]) -> Quantity:
-    """The best of our contrasts less the best of theirs; one of one is a plain contrast.
+    """The best of our contrasts minus the best of theirs; a plain contrast if there is one of each.
 
-    By its bounds what is best may be chosen by the data: the best of 32 settings has the better luck.
+    The bounds allow for the data choosing the best: the best of 32 settings also had more luck.
     """
     pairs = [Least(tuple(Contrast(_less(one, other)) for other in theirs)) for one in ours]
     pairs = [pair.parts[0] if len(pair.parts) == 1 else pair for pair in pairs]

@@ -1,4 +1,4 @@
-"""How all figures look, and how they are saved."""
+"""The look of all figures, and how they are saved."""
 
 import io
 import textwrap
@@ -18,7 +18,7 @@ from analysis.statistics import curve_interval
 from runs import sums
 from runs.files import locked, read_json, write_json
 
-# Okabe and Ito's colours, told apart with any colour vision.
+# Okabe and Ito's colours, which can be told apart with any colour vision.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 DASHES = ["-", "--", "-.", ":"]
 CAPTIONS = "captions.json"
@@ -40,13 +40,13 @@ plt.rcParams.update(
 
 
 def nth(index: int) -> tuple[str, str]:
-    """Colour and dash of the n-th curve of a picture, together distinct for the first 28."""
+    """Colour and dash of a picture's n-th curve; the pair is distinct for the first 28."""
     return COLOURS[index % len(COLOURS)], DASHES[(index + index // len(COLOURS)) % len(DASHES)]
 
 
 def curves(axes, series: list[list[float]], label: str, colour: str, dash: str = "-", parts: int = 1,
            band: bool = True) -> None:  # fmt: skip
-    """Mean over seeds, with its 95 % interval as a band (stamp says so); `parts` values an epoch."""
+    """Draw the mean over seeds with its 95 % interval as a band (`stamp` explains it); `parts` values per epoch."""
     summary = curve_interval(series)
     epochs = np.arange(1, len(summary) + 1) / parts
     if band and len(series) > 1:
@@ -56,7 +56,7 @@ def curves(axes, series: list[list[float]], label: str, colour: str, dash: str =
 
 
 def paper_line(axes, value: float, text: str) -> None:
-    """A value that the paper states, marked as the paper's."""
+    """Draw a value that the paper states, marked as the paper's."""
     axes.axhline(value, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)))
     axes.annotate(text, (1, value), (1, value + 0.015), fontsize=8, color="#555555")
 
@@ -67,11 +67,11 @@ def listed(axes) -> list:
 
 
 def heatmap(axes, values: np.ndarray, low: float, high: float, shown):
-    """A cell for each value [rows, columns], dark for high; `shown(row, column)` is written in it. NaN is hatched.
+    """Draw a cell for each value [rows, columns], dark for high, with the text `shown(row, column)`. NaN is hatched.
 
-    Returns what `scale` takes.
+    Returns the mesh for `scale`.
     """
-    # Cells with edges, not an image: an SVG image would be a bitmap.
+    # Cells with edges instead of an image, which would be a bitmap in the SVG.
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap="Blues", vmin=low, vmax=high, edgecolors="#bbbbbb",
                            linewidth=0.5)  # fmt: skip
     for (row, column), value in np.ndenumerate(values):
@@ -90,12 +90,12 @@ def heatmap(axes, values: np.ndarray, low: float, high: float, shown):
 
 
 def scale(figure, mesh, panels, label: str) -> None:
-    """The colours of heatmaps, in numbers, to the right of their panels."""
+    """Draw a colour bar to the right of the heatmaps."""
     figure.colorbar(mesh, ax=panels, label=label, fraction=0.03, pad=0.02).outline.set_visible(False)
 
 
 def log_axis(axis) -> None:
-    """Logarithmic, with plain numbers as labels also where the values span less than a decade."""
+    """Make an axis logarithmic, labelled with plain numbers even if the values span less than a decade."""
     axis.axes.set_yscale("log")
     low, high = axis.get_view_interval()
     if high < 30 * low:
@@ -110,7 +110,7 @@ TIERS = {"paper": "At the paper's scale.", "laptop": "At a laptop's scale: small
 
 
 def stamp(figure, provenance: dict) -> None:
-    """The scale, the seeds and the runs that are shown, on the face of the picture; what is missing; what a band is."""
+    """Write on the picture its scale, seeds and runs, what is missing, and what a band means."""
     runs, shown, missing = provenance["runs"], provenance["shown"], provenance["missing"]
     fewer = "Up to " if missing and len(provenance["seeds"]) > 1 else ""
     text = TIERS.get(provenance["tier"], "With settings of one's own.")
@@ -135,7 +135,7 @@ def stamp(figure, provenance: dict) -> None:
 
 
 def reduced(provenance: dict) -> str:
-    """What a title adds to the name of a network and a data set."""
+    """What a title adds to the names of the network and the data set."""
     return "" if provenance["tier"] == "paper" else ", reduced"
 
 
@@ -144,7 +144,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def save(figure, path: Path, caption: str) -> list[Path]:
-    """Write path.svg and path.png, the SVG without a date; caption and alt text into captions.json beside them."""
+    """Write path.svg (without a date) and path.png; and the caption and alt text into captions.json beside them."""
     written = [path.with_suffix(".svg"), path.with_suffix(".png")]
     images, alt = [io.BytesIO(), io.BytesIO()], described(figure, caption)
     figure.savefig(images[0], format="svg", metadata={"Date": None})
@@ -162,7 +162,7 @@ SPOKEN = {"$": "", "\\alpha": "α", "\\gamma": "γ", "\\|": "‖", "{": "", "}":
 
 
 def described(figure, caption: str) -> str:
-    """What a picture shows to those who cannot see it: its caption, and each panel's axes and curves."""
+    """The alt text of a picture: its caption, and each panel's axes and curves."""
     parts = [caption, figure.get_suptitle()] if figure.get_suptitle() else [caption]
     for axes in figure.axes:
         title, across, up = axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
@@ -177,7 +177,7 @@ def described(figure, caption: str) -> str:
 
 
 def captions(folder: Path) -> dict[str, dict[str, str]]:
-    """What the pictures of a folder show, by their names: a caption and an alt text. Raises DamagedFile."""
+    """Caption and alt text of a folder's pictures, by their names. Raises DamagedFile."""
     try:
         return read_json(folder / CAPTIONS, "delete it and draw the figures again")
     except FileNotFoundError:

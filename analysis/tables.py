@@ -6,19 +6,19 @@ LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A bar inside a cell would end it, so it is escaped."""
+    """A Markdown table; a | inside a cell is escaped."""
     lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, ["---"] * len(header), *rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def interval(values) -> str:
-    """Mean over seeds and its 95 % interval by Student's t; of one seed the value alone."""
+    """Mean over seeds and its 95 % interval by Student's t; only the value if there is one seed."""
     mean, low, high = t_interval(values)
     return f"{mean:.4f}" + (f" [{low:.4f}, {high:.4f}]" if len(values) > 1 else "")
 
 
 def latex(header: list[str], rows: list[list[str]], caption: str, label: str) -> str:
-    """A booktabs table; a cell between dollar signs is mathematics and stays as it is."""
+    """A booktabs table; a cell between dollar signs is mathematics and is not escaped."""
     body = [" & ".join(_escaped(cell) for cell in line) + r" \\" for line in [header, *rows]]
     lines = [
         r"\begin{table}",

@@ -1,4 +1,4 @@
-"""What an interval says of a claim, and what more seeds would. docs/verdicts.md has the rules in words."""
+"""From an interval to a verdict, and how many more seeds would decide. docs/verdicts.md has the rules in words."""
 
 import math
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ REPRODUCED, NOT_REPRODUCED, MIXED = "reproduced", "not reproduced", "mixed"
 INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
 NOT_TESTABLE, NOT_TESTABLE_HERE = "not testable", "not testable at this tier"
 POWER = 0.8
-MOST_SEEDS = 512  # more are not counted out
+MOST_SEEDS = 512  # `more_seeds` looks no further
 
 Bounds = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A quantity against its bounds."""
+    """A quantity judged against its bounds."""
 
     verdict: str
     value: float
     low: float
     high: float
-    variance: str  # which was used, in words
-    seeds: str  # how many, in words
+    variance: str  # in words, which variance was used
+    seeds: str  # in words, how many
 
     def spelled(self, form: str = "+.4f") -> str:
         return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}] over {self.seeds}"
@@ -39,10 +39,10 @@ def decide(value, low, high, between: Bounds) -> np.ndarray:
 
 
 def judge(quantity: Quantity, estimates: Estimates, between: Bounds, level: float = LEVEL) -> Judged:
-    """By the interval of this level: reproduced if all of it is between the bounds, not reproduced if none of it is.
+    """Judge by the interval of this level: reproduced if all of it is between the bounds, not reproduced if none is.
 
-    For two bounds this is the pair of one-sided tests of equivalence, each at 2.5 %; for one it is symmetric in the
-    sign of the effect.
+    With two bounds these are the two one-sided tests of equivalence, each at 2.5 %; with one bound the rule is
+    symmetric in the sign of the effect.
     """
     value, low, high = (float(number) for number in quantity.interval(estimates, level))
     words = {1: REPRODUCED, -1: NOT_REPRODUCED, 0: INCONCLUSIVE}
@@ -64,9 +64,9 @@ def variance(estimates: Estimates, places: list[int]) -> str:
 
 
 def combined(verdicts: list[str]) -> str:
-    """Of a sentence about several: that of all of them, or mixed if some hold and some do not.
+    """The verdict on a claim with several parts: theirs if all agree, mixed if some hold and some do not.
 
-    Symmetric: one that is undecided leaves the sentence undecided, whatever the others are.
+    Symmetric: if one part is undecided, so is the claim, whatever the others are.
     """
     if len(set(verdicts)) == 1:
         return verdicts[0]
@@ -78,9 +78,9 @@ def combined(verdicts: list[str]) -> str:
 def more_seeds(
     quantity: Quantity, estimates: Estimates, between: Bounds, level: float = LEVEL, power: float = POWER
 ) -> int | None:
-    """How many more seeds of each setting would decide with this probability, if what is seen were the truth.
+    """How many more seeds of each setting would decide with this probability, if the present estimates were true.
 
-    By repeating the experiment 1000 times for each number; None: more than MOST_SEEDS.
+    Simulates the experiment 1000 times for each number; None if more than MOST_SEEDS.
     """
     places = sorted(quantity.settings())
 

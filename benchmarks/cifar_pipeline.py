@@ -4,8 +4,8 @@
   DataLoader  RandomCrop(32, padding=4), RandomHorizontalFlip, ToTensor, Normalize of torchvision on PIL images in
               memory, shuffled, in --workers processes that stay alive between epochs
 
-Batches of 128. Uses the real CIFAR-10 below --root if it is there, else made-up images of the same shape. Also
-checks that two runs of ours with one seed give the same bits, and another seed others.
+Batches of 128. Uses the real CIFAR-10 below --root if it exists, otherwise random images of the same shape. Also
+checks that two runs of ours with one seed give the same bits, and one with another seed does not.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 class PilImages(Dataset):
-    """What torchvision.datasets.CIFAR10 does: an array in memory, a PIL image made of each item."""
+    """What torchvision.datasets.CIFAR10 does: an array in memory, from which each item is made a PIL image."""
 
     def __init__(self, images, labels):
         self.pixels, self.labels = images.permute(0, 2, 3, 1).contiguous().numpy(), labels.tolist()

@@ -1,10 +1,10 @@
-"""A training step of each CIFAR network at laptop size, one thread, in milliseconds, with ratios in the same run.
+"""A training step of each CIFAR network at laptop size, with one thread, in milliseconds and as ratios within one run.
 
     python -m benchmarks.cnn_step [--compile] [--json FILE]
 
-plain: NCHW, torchvision's transforms in a DataLoader (of this process), loss.item() every step. The others are the
-suite's step on a data set held as tensors: as it comes (float32, channels_last), NCHW, bf16, and torch.compile if asked
-for (it takes minutes). Made-up images: the arithmetic does not depend on what they show.
+plain: NCHW, torchvision's transforms in a DataLoader (in this process), loss.item() every step. The others are the
+suite's step on a data set held as tensors: with default settings (float32, channels_last), NCHW, bf16, and with
+--compile torch.compile, which takes minutes. Images are random, since the time does not depend on their content.
 """
 
 import torch

@@ -1,13 +1,13 @@
 """Does the suite run on this machine's GPU? `make gpu-check`, under 8 minutes a GPU, without network.
 
-Needs torch, torchvision and numpy, nothing else. First what must hold: PowerSGD on the GPU agrees with the CPU, a
-stopped and resumed training equals an uninterrupted one bit for bit, a short MNIST training learns (made-up digits
-where MNIST is not on disk), a compiled network has one graph for each of the two sizes of batches, two GPUs hold the
-same weights after a step. Then what it costs: the optimizer's step beside SGD's, the input, and of every network
-images a second and peak memory in each numerics, beside a plain loop that is given the same ones.
+Needs only torch, torchvision and numpy. First it checks what must hold: PowerSGD on the GPU agrees with the CPU; a
+stopped and resumed training equals an uninterrupted one bit for bit; a short MNIST training learns (synthetic digits
+if MNIST is not on disk); a compiled network has one graph for each of the two batch sizes; two GPUs have the same
+weights after a step. Then it measures: the optimizer's step compared with SGD's, the input pipeline, and for every
+network images per second and peak memory in each numerics, compared with a plain loop that uses the same ones.
 
-The JSON file is written after each check, which is where `plan=true` finds what was measured. A check that fails, or
-raises, does not stop the others. Exit status 1 if one failed, 2 with fewer GPUs than --gpus.
+The JSON file is written after each check; `plan=true` reads the measurements from it. A check that fails or raises does
+not stop the others. Exit status 1 if one failed, 2 with fewer GPUs than --gpus.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def batch_of(config: schema.Config, device) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def measured(step: Callable[[], Any], device: torch.device, steps: int) -> dict:
-    """Images a second and peak memory of `step()`."""
+    """Images per second and peak memory of `step()`."""
     for _ in range(WARMUP):
         step()
     wait(device)
@@ -142,7 +142,7 @@ def ours(name: str, device: torch.device, **changes) -> dict:
 
 
 def plain(name: str, device: torch.device, **changes) -> dict:
-    """What most would write: SGD, loss.item() every step; with the same numerics and the same freedom of kernels."""
+    """What most people would write: SGD, loss.item() every step; with the same numerics and kernel settings."""
     config = config_of(name, deterministic=False, **changes)
     configure(config, device)
     network = build_model(config).to(device)
@@ -167,7 +167,7 @@ def plain(name: str, device: torch.device, **changes) -> dict:
 
 
 def resume_is_exact(device, precision: str) -> bool:
-    """Six steps against three, a checkpoint through torch.save, and three more."""
+    """Compares six steps with three steps, a checkpoint through torch.save, and three more."""
     small = config_of("resnet50", precision=precision)
     small.model = SMALL
     configure(small, device)
@@ -191,7 +191,7 @@ def resume_is_exact(device, precision: str) -> bool:
 
 
 def optimizer_difference(device) -> float:
-    """Largest relative difference of weights after 100 steps on the same gradients, GPU against CPU."""
+    """Largest relative difference between weights on GPU and CPU after 100 steps on the same gradients."""
     worst = 0.0
     for gamma in (0.0, 0.4, 0.5, 1.0):
         for kind in ("loop", "foreach", "fused"):
@@ -214,7 +214,7 @@ def optimizer_difference(device) -> float:
 
 
 def short_mnist(device, root: Path) -> dict:
-    """Test accuracy of a 3-layer network after three epochs; made-up digits where MNIST is not on disk."""
+    """Test accuracy of a 3-layer network after three epochs; on synthetic digits if MNIST is not on disk."""
     try:
         if not (root / "MNIST").is_dir():
             raise DataError("not on disk")
@@ -240,7 +240,7 @@ def short_mnist(device, root: Path) -> dict:
 
 
 def graphs_of_an_odd_batch(device: torch.device) -> int:
-    """How many graphs a compiled network has after batches of both sizes of an epoch, twice."""
+    """How many graphs a compiled network has after two epochs' batches of both sizes."""
     config = config_of("resnet50", precision="bf16", compile="default")
     config.model = SMALL
     configure(config, device)
@@ -256,7 +256,7 @@ def graphs_of_an_odd_batch(device: torch.device) -> int:
 
 
 def optimizer_step(device: torch.device) -> dict:
-    """Microseconds of a step for ResNet-50's parameters: PowerSGDM's, as it is and fused, and SGDM's."""
+    """Microseconds per step for ResNet-50's parameters: PowerSGDM with default settings and fused, and SGDM."""
     network = build_model(config_of("resnet50")).to(device)
     for p in network.parameters():
         p.grad = torch.randn_like(p)
@@ -274,7 +274,7 @@ def optimizer_step(device: torch.device) -> dict:
 
 
 def input_pipeline(device: torch.device) -> dict:
-    """Images a second of CIFAR's crop, flip and normalisation from the device's memory, without a network."""
+    """Images per second of CIFAR's crop, flip and normalisation in the device's memory, without a network."""
     images = torch.randint(256, (PIPELINE_IMAGES, *CIFAR), dtype=torch.uint8)
     data = TensorDataset(
         images, torch.zeros(len(images), dtype=torch.int64), num_classes=10, mean=[0.5] * 3, std=[0.25] * 3,
@@ -288,7 +288,7 @@ def input_pipeline(device: torch.device) -> dict:
 
 
 def two_devices_agree(backend: str = "nccl") -> bool:
-    """Whether two processes, each with half of the batch, hold the same weights after three steps."""
+    """Whether two processes, each with half of the batch, have the same weights after three steps."""
     with torch.multiprocessing.get_context("spawn").Manager() as manager:
         found = manager.dict()
         torch.multiprocessing.spawn(_one_of_two, (backend, _free_port(), found), nprocs=2)  # pyright: ignore
@@ -328,7 +328,7 @@ class Check(NamedTuple):
 
 
 def checks(device: torch.device, data: Path) -> Iterator[Check]:
-    """All of them, those first that say whether results can be trusted."""
+    """All checks; first those that tell whether results can be trusted."""
     yield Check("optimizer_difference", lambda: optimizer_difference(device), lambda worst: worst < 1e-4)
     for precision in ("fp32", "tf32", "bf16", "fp16"):
         yield Check(
@@ -347,7 +347,7 @@ def checks(device: torch.device, data: Path) -> Iterator[Check]:
 
 
 def run(all_checks, report: dict, path: Path, budget: float) -> dict:
-    """Carry out the checks and note each in the file at once; those that the time does not allow are named."""
+    """Carry out the checks and write each to the file at once; names those for which there was no time."""
     started = time.monotonic()
     report |= {"models": {}, "failures": [], "skipped": []}
     for check in all_checks:
@@ -405,7 +405,7 @@ def _was_well(path: Path, about: dict) -> bool:
 
 
 def _other(number: int, arguments) -> subprocess.Popen:
-    """The same check of another GPU, beside this one."""
+    """The same checks on another GPU, in parallel."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count())))).split(",")
     path = arguments.json.with_stem(f"{arguments.json.stem}-{number}")
     command = [sys.executable, "-m", "benchmarks.gpu_check", "--json", str(path), "--data", str(arguments.data)]

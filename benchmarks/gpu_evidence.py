@@ -1,13 +1,14 @@
-"""A GPU for half an hour, without a network: `make gpu-evidence MINUTES=25`. Needs torch, torchvision and numpy alone.
+"""What to do with a GPU for half an hour, without a network: `make gpu-evidence MINUTES=25`.
 
-    python -m benchmarks.gpu_evidence --pack evidence.zip          at home, once: the data, and what is to be trained
-    make gpu-evidence MINUTES=25 ARGS="--data evidence.zip"        where the GPU is; again goes on
-    python sweep.py merge=evidence                                 at home: its runs are runs like any other
+    python -m benchmarks.gpu_evidence --pack evidence.zip          at home, once: packs the data and the list of runs
+    make gpu-evidence MINUTES=25 ARGS="--data evidence.zip"        on the GPU machine; rerun it to resume
+    python sweep.py merge=evidence                                 at home: merges its runs into this machine's
 
-First gpu-check; then whole runs of the paper's protocol in the order of what they decide, in bf16 and compiled where
-nothing else is said. It works in pieces of at most nine minutes, each a process of its own, which save their state.
-What must travel is the folder `evidence`, at most 60 MB: the records of all runs, and as many checkpoints of unfinished
-runs as fit. Larger ones stay beside it in `evidence.scratch`, and without that such a run begins anew elsewhere.
+Needs only torch, torchvision and numpy. First runs gpu-check, then whole runs of the paper's protocol, the most
+decisive first, in bf16 and compiled unless stated otherwise. It works in pieces of at most nine minutes, each in its
+own process, which saves its state. Copy the folder `evidence` (at most 60 MB) between machines: it has the records of
+all runs, and as many checkpoints of unfinished runs as fit. Larger checkpoints stay in `evidence.scratch`; without that
+folder such a run starts from the beginning elsewhere.
 """
 
 import argparse
@@ -34,8 +35,8 @@ CHECK_SECONDS = 240
 LIMIT_BYTES = 60e6
 BESIDE = 6  # small runs at a time on one GPU
 DATA = ("cifar-10-batches-py/*_batch*", "MNIST/raw/*-ubyte")
-# What is trained, first things first: figure 1(a, b)'s winner and its rival; figure 4 from further seeds; the same in
-# float32, which says what the fast numerics change. settings: of python sweep.py.
+# What is trained, in this order: figure 1(a, b)'s winner and its rival; figure 4 with further seeds; the same in
+# float32, which shows what the fast numerics change. settings: for python sweep.py.
 RUNS = (
     ("alone", ["experiment=fig1ab", "numerics=fast", "optimizer=sgdm", "optimizer.lr=0.1"]),
     ("alone", ["experiment=fig1ab", "numerics=fast", "optimizer=powersgdm", "optimizer.lr=0.01",
@@ -46,7 +47,7 @@ RUNS = (
 
 
 def pack(path: Path, data: Path) -> None:
-    """The data files as they are (uint8, whose MD5s are checked when they are read) and the configs of the runs."""
+    """Pack the data files unchanged (uint8; their MD5s are checked when they are read) and the configs of the runs."""
     from hydra import compose, initialize_config_dir
 
     from runs import cli
@@ -68,7 +69,7 @@ def pack(path: Path, data: Path) -> None:
 
 
 def _points(settings: list[str], base: dict):
-    """The configs of an experiment's grid from each of its seeds. No setting of theirs may be made of another's."""
+    """The configs of an experiment's grid for each of its seeds. No setting may be interpolated from a varied one."""
     from hydra import compose
 
     from runs import cli
@@ -92,7 +93,7 @@ def _points(settings: list[str], base: dict):
 
 
 def unpack(path: Path, scratch: Path) -> list[dict]:
-    """The groups of runs; the data are in scratch/data afterwards."""
+    """Unpack the data to scratch/data; returns the groups of runs."""
     with zipfile.ZipFile(path) as packed:
         if not (scratch / "data").is_dir():
             packed.extractall(scratch / "unpacking")
@@ -102,7 +103,7 @@ def unpack(path: Path, scratch: Path) -> list[dict]:
 
 
 def piece(groups: list[dict], out: Path, scratch: Path, device: str, until: float) -> bool:
-    """Train until then; whether nothing is left."""
+    """Train until the time `until`; returns whether nothing is left."""
     for group in groups:
         todo = [placed(config, scratch, device) for config in group["runs"]]
         todo = [config for config in todo if not Run.of(config).ended()]
@@ -131,7 +132,7 @@ def placed(config: dict, scratch: Path, device: str) -> dict:
 
 
 def train(path: Path, until: float) -> None:
-    """The runs of a list, one after the other; at `until` the present one saves its state."""
+    """Train the runs of a list one after the other; at `until` the current one saves its state."""
     from runs.interrupt import Interrupted
     from runs.schema import build
     from training.execute import execute
@@ -156,7 +157,7 @@ def train(path: Path, until: float) -> None:
 
 
 def bring_out(out: Path, scratch: Path) -> None:
-    """The state that travels: records of all runs, and the smallest checkpoints of unfinished ones."""
+    """Copy to `out` the records of all runs and the smallest checkpoints of unfinished ones."""
     (out / "runs").mkdir(parents=True, exist_ok=True)
     checkpoints = []
     for folder in sorted((scratch / "runs").glob("*/")):
@@ -186,7 +187,7 @@ def bring_out(out: Path, scratch: Path) -> None:
 
 
 def bring_in(out: Path, scratch: Path) -> None:
-    """What came from elsewhere, where it is further than what is here."""
+    """Copy in the runs from another machine that have come further than here."""
     for folder in sorted((out / "runs").glob("*/")):
         here = scratch / "runs" / folder.name
         if not here.exists() or len(Run(here).rows()) < len(Run(folder).rows()):

@@ -1,14 +1,14 @@
-"""JPEG files to training views, in images a second (best of the rounds), by each decoder that is installed.
+"""From JPEG files to training images, in images per second (best of the rounds), with each installed decoder.
 
-  decode    the encoded bytes, in memory, to RGB pixels; one thread
-  training  the whole way in one DataLoader worker: file, pixels, random part resized to 224, flip, a uint8 batch
-  x plain   "training" against the plain way, the last row: torchvision's RandomResizedCrop, RandomHorizontalFlip,
-            ToTensor and Normalize on PIL images, float32 batches
+  decode    encoded bytes in memory to RGB pixels, with one thread
+  training  the whole pipeline in one DataLoader worker: file, pixels, random part resized to 224, flip, uint8 batch
+  x plain   "training" relative to the plain pipeline in the last row: torchvision's RandomResizedCrop,
+            RandomHorizontalFlip, ToTensor and Normalize on PIL images, float32 batches
 
-Ways: shipped is data.imagenet.decode; draft lets Pillow decode at a half, a quarter or an eighth of the size when the
-part is large enough, which changes the pixels. "other pixels" counts pictures on which a decoder differs from Pillow.
+shipped is data.imagenet.decode; draft lets Pillow decode at a half, a quarter or an eighth of the size if the part is
+large enough, which changes the pixels. "other pixels" counts images for which a decoder differs from Pillow.
 
---root is a folder that holds JPEGs at any depth; --images of them are read in each round, some repeatedly.
+--root is a folder with JPEGs at any depth; each round reads --images of them, some repeatedly.
 """
 
 import io
@@ -34,7 +34,7 @@ SIZE = 224
 
 
 def decoders():
-    """{name: bytes -> uint8 [3, h, w]} of those that can be imported; says which cannot."""
+    """{name: bytes -> uint8 [3, h, w]} of the decoders that can be imported; prints which cannot."""
     found = {"shipped": imagenet.decode, "Pillow": pillow}
     for way in (simplejpeg, torchvision_io, torchcodec, turbojpeg, opencv):
         try:
@@ -119,7 +119,7 @@ class Views(Dataset):
 
 
 def training(files, view):
-    """A call that serves all files once, from one worker that stays alive between calls."""
+    """A function that serves all files once, from one worker that stays alive between calls."""
     loader = DataLoader(Views(files, view), batch_size=50, num_workers=1, persistent_workers=True)
     return lambda: exhaust(loader)
 

@@ -1,9 +1,9 @@
-"""What a core's seconds buy at the laptop tier: until a test and a train accuracy, against the tier as it was (short).
+"""CPU seconds that the laptop tier takes to a test and a train accuracy, compared with the former tier (short).
 
     python -m benchmarks.laptop_value [resnet50 ...] [--train 0.9] [--test 0.45] [--seed 0] [--json FILE]
 
-SGDM at lr 0.1, one seed, on real data. Seconds are of the process on a core, evaluations included, so that they bear
-other programs beside it better than a clock does. An accuracy is reached after the first epoch that has it.
+SGDM at lr 0.1, one seed, on real data. Seconds are CPU time of the process including evaluations, which other programs
+disturb less than wall time. An accuracy is reached at the end of the first epoch that has it.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ SGDM = ["optimizer=sgdm", "optimizer.lr=0.1", "wandb.mode=disabled", "device=cpu
 
 
 def designs(network: str) -> dict[str, list[str]]:
-    """The command lines that are compared, by name."""
+    """The settings to compare, by name."""
     experiment = NETWORKS[network]
     found = {
         "late": [f"experiment={experiment}", "tier=laptop"],
@@ -30,7 +30,7 @@ def designs(network: str) -> dict[str, list[str]]:
 
 
 def measured(overrides: list[str], goals: dict[str, float]) -> dict[str, float | None]:
-    """Seconds of a core for the run, its best accuracies, and the seconds until each goal (a column: its value)."""
+    """The run's CPU seconds, its best accuracies, and the seconds to each goal ({column: value})."""
     with initialize_config_dir(str(cli.ROOT / "configs"), version_base="1.3"):
         config = compose("train", [*SGDM, *overrides])
     started, seconds, rows = time.process_time(), [], []

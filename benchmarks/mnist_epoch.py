@@ -1,9 +1,9 @@
-"""An epoch of the 13-layer network on MNIST, one thread, in seconds and as ratios in the same run.
+"""An epoch of the 13-layer network on MNIST with one thread, in seconds and as ratios within one run.
 
     python -m benchmarks.mnist_epoch [--json FILE]
 
-floor: the epoch's matrix products alone (forward, weight and input gradients; not the first layer's input).
-ours: the suite's loop, metrics and gradient norms included. plain: torchvision's MNIST with ToTensor and
+floor: only the epoch's matrix products (forward, weight and input gradients; not the first layer's input).
+ours: the suite's loop, including metrics and gradient norms. plain: torchvision's MNIST with ToTensor and
 Normalize in a DataLoader of 2 workers, loss.item() every step, PowerSGD written as the authors do
 (sign(g) * |g| ** gamma). Needs the real MNIST.
 """

@@ -2,8 +2,8 @@
 
     python -m benchmarks.optimizer_passes [--json FILE]
 
-A pass reads or writes every parameter once. Counted from the operators of a step on tensors that claim to be on a GPU:
-a list that an operator is given is read, its result or its changed list is written. Nothing is computed or timed.
+A pass reads or writes every parameter once. Passes are counted from the operators of a step on fake GPU tensors: each
+list that an operator takes is read, and its result or the list it changes is written. Nothing is computed or timed.
 """
 
 import itertools

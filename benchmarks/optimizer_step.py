@@ -1,11 +1,11 @@
-"""The optimizer step, in nanoseconds an element (best of the rounds), one thread.
+"""The optimizer's step, in nanoseconds per element (best of the rounds), with one thread.
 
-Two lists of parameters: the 13-layer MLP of figure 2 (0.93 M) and the CIFAR ResNet-50 (23.5 M). The ways:
+Two lists of parameters: the 13-layer MLP of figure 2 (0.93 M) and the CIFAR ResNet-50 (23.5 M). Compared are:
 
-  SGD      torch.optim.SGD, as it comes
+  SGD      torch.optim.SGD with default settings
   authors  sign(g) * |g| ** gamma as the paper's authors wrote it, then SGD's update
-  pow      PowerSGD, with the plain power function in place of the fast ones
-  shipped  PowerSGD, as it comes
+  pow      PowerSGD with the plain power function instead of the fast ones
+  shipped  PowerSGD with default settings
   foreach  PowerSGD(foreach=True)
 
 --zeros sets a share of the gradients to exactly 0, as ReLU networks do. --device cuda synchronises around
@@ -62,7 +62,7 @@ def pow_step(opt):
 
 
 def ways(params, gamma, momentum):
-    """{name: one step of it}; all work on the same parameters, whose values do not matter."""
+    """{name: function for one step}; all use the same parameters, whose values do not matter."""
     shipped, foreach = (PowerSGD(params, LR, gamma, momentum, foreach=f) for f in (None, True))
     buffers = [torch.zeros_like(p) for p in params]
     return {

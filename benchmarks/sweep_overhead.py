@@ -1,4 +1,4 @@
-"""What a sweep costs beside its runs' training.
+"""What a sweep costs in addition to the training of its runs.
 
     python -m benchmarks.sweep_overhead [--json FILE]
 
@@ -63,7 +63,7 @@ def measure() -> dict[str, float]:
 
 
 def finish_all(arguments: list[str], first: Run) -> None:
-    """Folders of MANY ended runs: copies of one run's records under the names that the plan gives."""
+    """Make the folders of MANY ended runs: copies of one run's records under the plan's names."""
     code = f"""
 import hydra
 from pathlib import Path

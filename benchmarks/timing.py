@@ -1,6 +1,6 @@
-"""Shared by the benchmarks: time several callables in turn, print one table, keep the numbers.
+"""Shared by the benchmarks: time several callables in turn, print a table, save the numbers.
 
-The callables take turns within each round, so that another program's load hits all of them alike.
+The callables take turns within each round, so that load from other programs affects all of them equally.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import torch
 def seconds(
     calls: Mapping[str, Callable[[], object]], rounds: int, sync: Callable[[], None] = lambda: None
 ) -> dict[str, dict[str, float]]:
-    """{name: {"best": s, "median": s}} over the rounds, after one round that is not counted.
+    """{name: {"best": s, "median": s}} over the rounds, after one warm-up round.
 
     sync: waits until the device has finished, e.g. torch.cuda.synchronize.
     """
@@ -33,7 +33,7 @@ def seconds(
 
 
 def print_table(cases: dict[str, dict[str, float]], ratios: list[tuple[str, str]], unit: str) -> None:
-    """One line per case: a column per name, then for each (name, peer) the ratio name / peer."""
+    """Print a line per case: a column per name, then for each (name, peer) the ratio name / peer."""
     names = list(next(iter(cases.values())))
     rows = [[unit, *names, *(f"{name}/{peer}" for name, peer in ratios)]]
     for case, values in cases.items():
@@ -52,7 +52,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def write_json(path: Path | None, cases: dict, **about: object) -> None:
-    """The cases with what was measured on; nothing without a path."""
+    """Write the cases and what they were measured on; does nothing without a path."""
     if path:
         about |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
         about |= {"platform": platform.platform(), "cpu": torch.backends.cpu.get_cpu_capability()}

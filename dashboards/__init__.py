@@ -1,1 +1,1 @@
-"""The suite's results on W&B: dashboards, the archive as runs, what was logged offline. Runs need none of it."""
+"""The suite's results on W&B: dashboards, the archive as runs, uploads of offline logs. Training does not need it."""

@@ -2,9 +2,9 @@
 
     python -m dashboards [publish|sync|watch|views] [--results results] [--project P] [--entity E]
 
-publish: the archive's runs, the summaries, the dashboard and the report, in your project. sync: upload what was logged
-offline or left behind by a lost server. watch: curves of local runs in the terminal, without an account. views: the
-dashboard as W&B gets it, written to docs/wandb-views.json.
+publish: put the archive's runs, the summaries, the dashboard and the report into your project. sync: upload what was
+logged offline or not received because a server failed. watch: show curves of local runs in the terminal, without an
+account. views: write the dashboard as W&B gets it to docs/wandb-views.json.
 """
 
 import sys

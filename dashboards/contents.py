@@ -1,4 +1,4 @@
-"""What there is to show: the experiments of each tier's archive, their runs, and the paper's values. No W&B here."""
+"""What a dashboard shows: the experiments of each tier's archive, their runs, and the paper's values. Without W&B."""
 
 import functools
 import json
@@ -28,7 +28,7 @@ def experiments(results: Path) -> list[tuple[str, str]]:
 
 @dataclass
 class Archived:
-    """A run of git's archive: what W&B is told of it, its epochs, how it ended."""
+    """A run of the archive: what W&B gets about it, its epochs, and how it ended."""
 
     id: str
     about: view.About
@@ -71,14 +71,14 @@ def _archived(id: str, run: dict, rows: list[dict], uses: list[tuple[str, str, b
 
 @functools.cache
 def committed(commit: str | None) -> str | None:
-    """When the code of a run was committed, which is before the run; None outside git."""
+    """When a run's code was committed, a time before the run; None outside git."""
     command = ["git", "-C", str(Path(__file__).parent), "show", "-s", "--format=%cI", (commit or "").rstrip("+")]
     done = subprocess.run(command, capture_output=True, text=True)
     return done.stdout.strip() if commit and done.returncode == 0 else None
 
 
 def paper_values(results: Path) -> list[tuple[str, view.About, dict]]:
-    """(id, about, summary) of every accuracy that the paper states, for each tier that has runs to set beside it."""
+    """(id, about, summary) of every accuracy stated in the paper, for each tier that has runs to compare with it."""
     paper = yaml.safe_load((results / REFERENCE).read_text())
     entries = [(PANELS[entry["dataset"], entry["model"]], entry) for entry in paper["figure1"]]
     entries += [("fig2", {"dataset": "mnist", "model": "mlp"} | entry) for entry in paper["figure2"]]

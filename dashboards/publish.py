@@ -1,7 +1,7 @@
-"""`make dashboard`: the archive's runs, a summary run an experiment, the views and the report, in somebody's project.
+"""`make dashboard`: puts the archive's runs, a summary run per experiment, views and report into a W&B project.
 
-Twice is once: a run that is there is left alone, a summary is sent again if its content changed, views and report are
-replaced under their own names. A run that was deleted in the project comes back under another id.
+It can be repeated: a run that is there is skipped, a summary is sent again if its content changed, views and report are
+replaced under their own names. A run that was deleted in the project is created again under another id.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ def publish(results: Path, to_project: str | None, entity: str | None) -> int:
 
 
 def published(asked: Wandb) -> dict[str, str]:
-    """What of ours the project has already: of each whole run its `run`, and the digest of its content."""
+    """What the project has already: the `run` of each complete run of ours, and the digest of its content."""
     from wandb.errors import CommError
 
     api = wandb_module().Api()
@@ -86,10 +86,10 @@ def backfill(results: Path, asked: Wandb, there: Iterable[str]) -> int:
 
 
 def send(what: str, jobs: dict[str, Callable[[Path], None]]) -> int:
-    """Do the jobs, several at once, each with a folder for W&B's own files; returns how many failed in the end.
+    """Do the jobs, several at once, each with a folder for W&B's own files; returns how many finally failed.
 
-    A busy machine or server may fail a run: it is tried again after the others. Once the server no longer answers,
-    nothing more is tried.
+    A job that fails, for example on a busy machine or server, is retried after the others. Once the server no longer
+    answers, no more are tried.
     """
     wandb = wandb_module()
     url, errors, left, lost = wandb.setup().settings.base_url, {}, jobs, ""
@@ -112,7 +112,7 @@ def send(what: str, jobs: dict[str, Callable[[Path], None]]) -> int:
         left = errors
         if not left or lost:
             break
-        wandb.teardown()  # W&B's service holds on to the id of a run that it could not start
+        wandb.teardown()  # otherwise W&B's service keeps the id of a run that it could not start
     print(f"{what:<9}{len(jobs) - len(left)} of {len(jobs)} sent")
     if lost:
         print(f"not sent: {len(left)} {what}, since {url} does not answer: {lost}")
@@ -153,7 +153,7 @@ def begin(id: str, about: view.About, asked: Wandb, folder: Path) -> Any:
 
 
 class Summary:
-    """An experiment's results as one run: pictures, tables, and the files they were made from."""
+    """An experiment's results as one run: pictures, tables, and the files from which they were made."""
 
     def __init__(self, tier: str, experiment: str, pictures: list[Path], files: list[Path], tables: dict[str, tuple]):
         self.id, self.tier, self.experiment = f"summary-{experiment}-{tier}", tier, experiment

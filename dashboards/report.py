@@ -42,7 +42,7 @@ def report(results: Path, entity: str, project: str) -> wr.Report:
 
 
 def save(one: ws.Workspace | wr.Report) -> str:
-    """Save a view or the report in the place of the one of the same name, if the project has it; returns its URL."""
+    """Save a view or the report, replacing the one with the same name in the project; returns its URL."""
     if isinstance(one, ws.Workspace):
         with contextlib.suppress(ValueError):  # not there yet
             one._internal_id = internal.View.from_name(one.entity, one.project, one._internal_name).id

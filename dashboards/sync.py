@@ -1,7 +1,8 @@
-"""`make sync` and `make watch`: what was logged on this machine, uploaded to W&B or shown in the terminal.
+"""`make sync` and `make watch`: upload what was logged on this machine to W&B, or show it in the terminal.
 
-What was logged offline goes through `wandb sync`. A run whose server went away in the middle cannot: W&B would append
-all of it to what the server has already. Of such a run what is missing is logged again, from its own files.
+Offline runs are uploaded with `wandb sync`. That does not work for a run whose server failed in the middle, since W&B
+would append the whole run to what the server already has. For such a run only the missing part is logged again, from
+its own files.
 """
 
 import os
@@ -24,7 +25,7 @@ AT_ONCE = 4
 
 
 def sync(runs: Path) -> int:
-    """Upload what a server may lack of the runs in this folder that nobody is training; returns how many could not."""
+    """Upload what a server may lack of the runs in this folder, except runs being trained; returns how many failed."""
     ours = [run for folder in sorted(runs.glob("*/wandb")) if not (run := Run(folder.parent)).busy()]
     failed = 0
     for run in ours:
@@ -47,7 +48,7 @@ def sync(runs: Path) -> int:
 
 
 def resend(run: Run) -> None:
-    """Log what an interrupted upload left behind. Raises what W&B raises."""
+    """Log what an interrupted upload did not send. Raises what wandb raises."""
     files = Files(run.folder)
     id = files.id()
     records = [record for path in files.unsent("run", id) for record in records_of(path)]

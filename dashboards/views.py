@@ -1,7 +1,7 @@
 # pyright: reportMissingImports=false  (wandb-workspaces is not among the requirements)
-"""The saved views of a W&B project: one for each experiment of each tier, and one over all. Needs wandb-workspaces.
+"""The saved views of a W&B project: one for each experiment of each tier, and an overview. Needs wandb-workspaces.
 
-What they look like is described in docs/wandb.md; docs/wandb-views.json holds them as W&B gets them.
+docs/wandb.md describes them; docs/wandb-views.json has them as W&B gets them.
 """
 
 import json
@@ -19,13 +19,13 @@ BEST = "test/best_acc"
 
 
 def example() -> str:
-    """The view over all tiers and that of figure 2, whose kin differ from it in their names alone, as JSON."""
+    """The overview and the view of figure 2 as JSON; the other views differ from the latter only in names."""
     shown = [overview("entity", "powersgd"), figure("entity", "powersgd", "paper", "fig2")]
     return json.dumps([written(one) for one in shown], indent=1) + "\n"
 
 
 def written(one: ws.Workspace) -> dict:
-    """A view as W&B gets it, without the names that are drawn anew every time."""
+    """A view as W&B gets it, without the ids that change every time."""
     return _without_ids(one._to_model().model_dump(by_alias=True, exclude_none=True, mode="json"))
 
 
@@ -36,13 +36,13 @@ def _without_ids(value: Any) -> Any:
 
 
 def views(results: Path, entity: str, project: str) -> list[ws.Workspace]:
-    """Every view, the one over all tiers first; each under a name of its own, so that saving it again replaces it."""
+    """Every view, the overview first; each has its own name, so that saving it again replaces it."""
     found = [overview(entity, project)]
     return found + [figure(entity, project, tier, name) for tier, name in experiments(results)]
 
 
 def figure(entity: str, project: str, tier: str, experiment: str) -> ws.Workspace:
-    """Curves by setting with intervals over its seeds, early epochs, the grid, tables; the layers last, closed."""
+    """Curves by setting with intervals over seeds, early epochs, the grid, tables; last, folded, the layers."""
     sections = [
         section("curves", [curves(name) for name in ("test/acc", "train/acc", "train/loss", "test/loss")], open=True),
         section(f"first {EARLY} epochs", [curves(name, EARLY) for name in ("train/acc", "test/acc", "train/loss")]),
@@ -106,7 +106,7 @@ def best(by: str) -> wr.BarPlot:
 
 
 def grid() -> wr.ParallelCoordinatesPlot:
-    """lr and gamma of every setting against what they reach."""
+    """lr and gamma of every setting, and what it reaches."""
     column = wr.ParallelCoordinatesPlotColumn
     columns = [column(wr.Config("optimizer")), column(wr.Config("lr"), log=True), column(wr.Config("gamma"))]
     columns += [column(wr.Config("depth")), column(wr.SummaryMetric("train/best_acc")), column(wr.SummaryMetric(BEST))]

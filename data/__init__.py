@@ -1,1 +1,1 @@
-"""The data sets of the paper's Table 2: fetched, verified and held ready for training."""
+"""The data sets of the paper's Table 2: downloaded, verified and served for training."""

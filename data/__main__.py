@@ -1,4 +1,4 @@
-"""`python -m data [names] [--root downloads]`: fetch and verify data sets."""
+"""`python -m data [names] [--root downloads]`: download and verify data sets."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: from torchvision's folder layout or its download, verified unless it is a mirror."""
+"""CIFAR-10 and CIFAR-100 in torchvision's folder layout, downloaded if missing, verified unless it is a mirror's."""
 
 import codecs
 import hashlib
@@ -52,9 +52,9 @@ SOURCES = {
 def load(root: str | Path, train: bool, *, name: str, verify: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """Images uint8 [n, 3, 32, 32] and labels int64 [n] of a split, in the order of the files.
 
-    name: "cifar10" or "cifar100" (its 100 fine labels). Fetches the files below `root` first if they are not there.
-    verify: require the MD5s of the original archive; False reads a mirror's files and warns that they differ.
-    Raises DataError if they can neither be fetched nor read.
+    name: "cifar10" or "cifar100" (its 100 fine labels). Downloads missing files to `root` first.
+    verify: require the MD5s of the original archive; False also reads a mirror's files and warns that they differ.
+    Raises DataError if the files cannot be downloaded or read.
     """
     folder, source = fetch(root, name, verify), SOURCES[name]
     parts = [_read(folder / file, source) for file in (source.train if train else source.test)]
@@ -63,7 +63,7 @@ def load(root: str | Path, train: bool, *, name: str, verify: bool = True) -> tu
 
 
 def fetch(root: str | Path, name: str, verify: bool = True) -> Path:
-    """The folder of torchvision's layout below `root` with all batch files, verified, fetched if missing."""
+    """The folder in torchvision's layout below `root`, with all batch files, downloaded if missing and verified."""
     source = SOURCES[name]
     folder, files = Path(root) / source.folder, source.train | source.test
     missing = [file for file in files if not (folder / file).exists()]
@@ -81,7 +81,7 @@ def fetch(root: str | Path, name: str, verify: bool = True) -> Path:
 
 
 def files(root: str | Path) -> dict[Path, str]:
-    """Every file of both that is there, with the MD5 that it must have."""
+    """Every existing file of both data sets, with the MD5 that it must have."""
     found = {Path(root) / source.folder / name: md5 for source in SOURCES.values()
              for name, md5 in (source.train | source.test).items()}  # fmt: skip
     return {path: md5 for path, md5 in found.items() if path.exists()}
@@ -98,7 +98,7 @@ def _download(name: str, folder: Path, missing: list[str]) -> None:
             datasets.utils.download_and_extract_archive(
                 publisher.url, scratch, filename=publisher.filename, md5=publisher.tgz_md5
             )
-            # Moved only when all are right, so a broken download leaves nothing behind.
+            # Moved only when all are right, so that a broken download leaves nothing behind.
             for file in missing:
                 if _md5(Path(scratch) / source.folder / file) != (source.train | source.test)[file]:
                     raise OSError(f"wrong MD5 of {file}")
@@ -129,7 +129,7 @@ def _read(path: Path, source: Source) -> tuple[np.ndarray, np.ndarray]:
     return rows, labels
 
 
-# What a batch file may name. numpy's own rebuilders are asked of numpy, whose modules moved between its versions.
+# What a batch file may name. numpy's functions that rebuild arrays are taken from numpy, which has moved its modules.
 _KNOWN = {
     "_codecs.encode": lambda text, encoding: codecs.encode(text, "latin1"),  # bytes, written by Python 3 as Python 2
     "numpy.ndarray": np.ndarray,

@@ -27,18 +27,18 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 class ImageFolderDataset:
-    """The pictures of root/train or root/val, a folder for each class, served like a TensorDataset.
+    """The images of root/train or root/val, a folder for each class, served like a TensorDataset.
 
-    Training sees random_view, testing centre_view (data/augment.py), `size` pixels square.
+    Training gets random_view, testing centre_view (data/augment.py), `size` pixels square.
     mean, std: a value per channel for pixels scaled to [0, 1].
-    subset: this many pictures, balanced over the classes.
-    workers: processes that decode; 0 decodes in this one.
-    shard: (rank, world) serves the rank's contiguous part of each batch; batch sizes stay those of all ranks.
-    on_error: "fail" raises DataError at a broken picture, "skip" takes the next readable one of its class instead.
-    broken: {path: reason} of those met so far.
+    subset: this many images, balanced over the classes.
+    workers: processes that decode; 0 decodes in this process.
+    shard: (rank, world) serves the rank's contiguous part of each batch; batch sizes are those of all ranks together.
+    on_error: "fail" raises DataError at a broken image, "skip" uses the next readable one of its class instead.
+    broken: {path: reason} of those found so far.
 
-    The order and each picture's augmentation are a pure function of (seed, epoch, picture): equal bits from run to
-    run and for any number of workers. Raises DataError if the tree is missing or its classes are not as expected.
+    The order and each image's augmentation depend only on (seed, epoch, image): the same bits in every run and for any
+    number of workers. Raises DataError if the tree is missing or its classes are not as expected.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ImageFolderDataset:
         except ValueError as error:
             key = "subset" if train else "test_subset"
             raise DataError(f"dataset.{key}={subset}: {error}") from None
-        # One array of bytes: each worker would end up with its own copy of a list of a million strings.
+        # One array of bytes, since each worker would end up with its own copy of a list of a million strings.
         self.paths, self.labels = np.array(paths)[chosen.numpy()], labels[chosen]
         self.num_classes, self.size, self.workers = num_classes, size, workers
         self.shard, self.on_error, self.device = shard, on_error, torch.device(device)
@@ -81,13 +81,13 @@ class ImageFolderDataset:
         return 3, self.size, self.size
 
     def fingerprint(self) -> str:
-        """The SHA-256 of the pictures' names and labels, in hex; reading every picture would take hours."""
+        """The SHA-256 of the images' names and labels, in hex; reading every image would take hours."""
         found = hashlib.sha256(self.labels.numpy().data)
         found.update(self.paths.tobytes())
         return found.hexdigest()
 
     def select(self, indices: Tensor) -> "ImageFolderDataset":
-        """The same, but with these pictures only: int64 [n]."""
+        """The same data set with only these images: int64 [n]."""
         part = copy.copy(self)
         part.paths, part.labels, part.broken = self.paths[indices.numpy()], self.labels[indices], {}
         return part
@@ -98,7 +98,7 @@ class ImageFolderDataset:
         return self._served(order[start * batch_size :], batch_size, (seed, epoch))
 
     def batches(self, batch_size: int) -> Batches:
-        """All pictures in order, not augmented: for evaluation. With "skip" a substitute counts for a broken one."""
+        """All images in order, not augmented, for evaluation. With "skip" a substitute replaces a broken one."""
         return self._served(np.arange(len(self)), batch_size, None)
 
     def _served(self, order: np.ndarray, batch_size: int, augmentation: tuple[int, int] | None) -> Batches:
@@ -111,7 +111,7 @@ class ImageFolderDataset:
             collate_fn=_as_it_is,
             worker_init_fn=_obey_only_the_parent,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # or it would draw from the global one, whose state belongs to the run
+            generator=torch.Generator(),  # otherwise it would use the global one, whose state belongs to the run
         )
         for images, labels in _copied_ahead(self._sound(loader), self.device):
             yield images.float().mul_(self.scale).add_(self.shift), labels
@@ -126,7 +126,7 @@ class ImageFolderDataset:
 
 
 class _Pictures(Dataset):
-    """What the workers run: indices of a batch in, uint8 tensors out."""
+    """What the workers run: takes the indices of a batch, returns uint8 tensors."""
 
     def __init__(self, source: ImageFolderDataset, augmentation: tuple[int, int] | None):
         self.folder, self.paths, self.labels = source.folder, source.paths, source.labels.numpy()
@@ -151,7 +151,7 @@ class _Pictures(Dataset):
             path = self.folder / os.fsdecode(self.paths[candidate])
             try:
                 content = path.read_bytes()
-            except OSError as error:  # never skipped: a fault of the disk is not one of the picture
+            except OSError as error:  # never skipped: this is the disk's fault, not the image's
                 raise DataError(f"{path} cannot be read ({error.strerror})") from None
             try:
                 return decode(content)
@@ -168,7 +168,7 @@ class _Pictures(Dataset):
 
 
 def decode(content: bytes) -> Tensor:
-    """uint8 [3, h, w] of an encoded picture, any number of channels made RGB. Raises ValueError if it is broken."""
+    """An encoded image as uint8 [3, h, w], converted to RGB. Raises ValueError if it is broken."""
     if simplejpeg is not None:
         try:
             if simplejpeg.decode_jpeg_header(content)[2] in ("YCbCr", "Gray", "RGB"):  # rounds CMYK otherwise
@@ -213,7 +213,7 @@ def _names(folder: Path, wanted: Callable[[os.DirEntry], bool]) -> list[str]:
 
 
 def _copied_ahead(batches: Batches, device: torch.device) -> Batches:
-    """The batches on the device; on CUDA each is copied while the one before it is worked on."""
+    """The batches on the device; on CUDA each is copied while the one before is being processed."""
     if device.type != "cuda":
         for images, labels in batches:
             yield images.to(device), labels.to(device)
@@ -239,8 +239,8 @@ def _arrived(batch: tuple[Tensor, Tensor], copied: torch.Event) -> tuple[Tensor,
 
 
 def _obey_only_the_parent(_worker: int) -> None:
-    # Ctrl-C and Slurm's SIGTERM reach every process, and the parent still wants the batches on the way. Its own
-    # SIGTERM, which it sends at its exit and waits for, must count: hence the thread that sees who sent one.
+    # Ctrl-C and Slurm's SIGTERM reach every process, but the parent still needs the batches in progress. Only its own
+    # SIGTERM, which it sends when it exits, must end the worker; hence the thread that sees who sent one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

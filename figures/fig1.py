@@ -29,7 +29,7 @@ def make(train: str, test: str, regime: str, epochs: pd.DataFrame, provenance: d
 
 
 def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
-    """Mean curves, and beside them on the same axis the best epoch of each optimizer: mean and 95 % interval."""
+    """Mean curves; beside them, on the same axis, each optimizer's best epoch with its 95 % interval."""
     test, paper = column == "test_acc", best_test_acc(epochs["dataset"].iloc[0], epochs["model"].iloc[0])
     figure, (axes, ends) = style.plt.subplots(1, 2, figsize=(5.7, 5), sharey=True, width_ratios=(3, 1.3))
     labels = []
@@ -43,7 +43,7 @@ def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
         style.curves(axes, series, labels[-1] + text * test, colour, dash, parts=each, band=False)
         mean, low, high = t_interval(top)
         ends.errorbar(index, mean, [[mean - low], [high - mean]], color=colour, marker="o", markersize=4, capsize=2)
-        if stated and provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
+        if stated and provenance["tier"] == "paper":  # a smaller tier is not comparable with the paper's numbers
             ends.plot(index, stated, "D", color="none", markeredgecolor="black", markersize=5)
     axes.set(xlabel="epoch", ylabel="test accuracy" if test else "train accuracy (running)")
     ends.set_xticks(range(len(labels)), labels, rotation=90)
@@ -56,7 +56,7 @@ def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
 
 
 def table(epochs: pd.DataFrame) -> str:
-    """Each optimizer's chosen setting with its best and last test accuracy over the seeds."""
+    """Each optimizer's chosen setting, with its best and last test accuracy over the seeds."""
     lines = []
     for entry, chosen in epochs.groupby("entry", sort=False):
         first = chosen.iloc[0]

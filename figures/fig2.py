@@ -55,7 +55,7 @@ def draw(epochs: pd.DataFrame, provenance: dict):
 
 
 def norms(axes, chosen: pd.DataFrame, column: str, colour: str, dash: str) -> None:
-    """Mean over the seeds; where it is exactly 0, which a logarithmic axis cannot show, the line ends and says so."""
+    """Mean over the seeds. Where it is exactly 0, which a logarithmic axis cannot show, the line ends with a note."""
     means = chosen.groupby("epoch")[column].mean()
     shown = means[means > 0]
     axes.plot(shown.index, shown, dash, color=colour, linewidth=1.8, marker="o" if len(shown) == 1 else "")

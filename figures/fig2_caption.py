@@ -23,7 +23,7 @@ def make_grid(stem: str, title: str, epochs: pd.DataFrame, provenance: dict) -> 
 
 
 def tried(epochs: pd.DataFrame) -> str:
-    """A line for each setting: how far each seed came, and whether its first layer's gradient became exactly 0."""
+    """A line for each setting: how far each seed got, and whether its first layer's gradient became exactly 0."""
     lines = []
     for _, chosen in epochs.groupby("setting", sort=False):
         runs = [run for _, run in chosen.groupby(RUN, sort=False)]
@@ -42,7 +42,7 @@ def end(epoch: pd.Series) -> str:
 
 
 def draw(epochs: pd.DataFrame, provenance: dict):
-    """The train accuracy of the last epoch, mean over the seeds; a row a gamma, a column a learning rate."""
+    """The last epoch's train accuracy, mean over the seeds; a row for each gamma, a column for each learning rate."""
     lrs, rows = provenance["axes"]["initial_lr"][::-1], provenance["entries"]
     data = grid.values(last(epochs), "train_acc", rows, lrs)
     figure, axes = style.plt.subplots(figsize=(len(lrs) + 1, 1.4 + 0.28 * max(len(rows), 8)))

@@ -19,7 +19,7 @@ def make() -> dict:
 
 
 def table() -> pd.DataFrame:
-    """The ratio at each size and gamma, from the function that the optimizer steps with."""
+    """The ratio at each size and gamma, from the function that the optimizer itself uses."""
     sizes = torch.from_numpy(SIZES)
     ratios = [pd.DataFrame({"size": SIZES, "gamma": gamma, "amplification": (powerball(sizes, gamma) / sizes).numpy()})
               for gamma in GAMMAS]  # fmt: skip

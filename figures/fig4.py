@@ -33,7 +33,7 @@ def make(stem: str, title: str, epochs: pd.DataFrame, provenance: dict) -> dict:
 
 
 def outcomes(epochs: pd.DataFrame, success: float) -> pd.DataFrame:
-    """A row a run: whether it succeeded, and how and when it ended."""
+    """A row for each run: whether it succeeded, and how and when it ended."""
     ends, most = last(epochs), best(epochs, "train_acc")
     about = ["entry", "depth", "gamma", "initial_lr", "seed"]
     cells = ends[["label", "setting", *about]].reset_index(drop=True)
@@ -58,9 +58,9 @@ def ending(end, success: float) -> str:
 
 
 def draw(cells: pd.DataFrame, provenance: dict, title: str = ""):
-    """A panel a depth that was run; a row a gamma, and above them the rows of other optimizers.
+    """A panel for each depth that was run; a row for each gamma, and above them the rows of other optimizers.
 
-    Colour: the train accuracy reached. An orange frame: trained where the paper says that nothing trains.
+    Colour: the train accuracy reached. An orange frame: it trained where the paper says that nothing trains.
     """
     lrs = provenance["axes"]["initial_lr"][::-1]
     rows, shared, paper = provenance["entries"], provenance["shared"], reference()["figure4"]
@@ -94,13 +94,13 @@ def draw(cells: pd.DataFrame, provenance: dict, title: str = ""):
 
 
 def mark(shares: np.ndarray, reached: np.ndarray, row: int, column: int) -> str:
-    """A cell's text: trained in every seed, in a share of them, or how far it came, in percent."""
+    """A cell's text: trained in every seed, in a share of them, or the train accuracy it reached, in percent."""
     share = shares[row, column]
     return "✓" if share == 1 else f"{share:.0%} ✓" if share else str(int(100 * reached[row, column]))
 
 
 def frames(axes, shares: np.ndarray, rows: list[grid.Row]) -> bool:
-    """Frame the cells of PowerSGD that trained; were there some?"""
+    """Frame PowerSGD's cells that trained; returns whether there were any."""
     found = [(row, column) for row, column in np.argwhere(shares > 0) if rows[row][0] == "powersgd"]
     for row, column in found:
         axes.add_patch(style.plt.Rectangle((column + 0.04, row + 0.04), 0.92, 0.92, fill=False, edgecolor="#E69F00",
@@ -109,7 +109,7 @@ def frames(axes, shares: np.ndarray, rows: list[grid.Row]) -> bool:
 
 
 def summary(cells: pd.DataFrame) -> str:
-    """For each depth: how many settings of each optimizer trained, and which. PowerSGD with gamma 1 is SGD."""
+    """For each depth, how many settings of each optimizer trained, and which. PowerSGD with gamma 1 is SGD."""
     cells = cells.assign(group=[group(cell) for cell in cells.itertuples()])
     lines = []
     for depth, layer in cells.groupby("depth"):

@@ -19,7 +19,7 @@ def make(epochs: pd.DataFrame, provenance: dict) -> dict:
 
 
 def amplification(rows: pd.DataFrame, layer: int) -> float:
-    """Mean over the runs; NaN where the layer's gradient was 0 in every step of all of them."""
+    """Mean over the runs; NaN if the layer's gradient was 0 in every step of all of them."""
     return rows[f"amplification_{layer}"].mean()
 
 
@@ -47,7 +47,7 @@ def draw(rows: pd.DataFrame, provenance: dict):
 
 
 def table(rows: pd.DataFrame) -> str:
-    """First, middle and last layer of each setting, and the train accuracy of that first epoch."""
+    """First, middle and last layer of each setting, and the train accuracy of the first epoch."""
     lines = []
     ordered = rows.sort_values(["initial_lr", "gamma", "depth"], ascending=[False, True, True], kind="stable")
     for _, chosen in ordered.groupby("setting", sort=False):

@@ -16,7 +16,7 @@ def make(epochs: pd.DataFrame, provenance: dict) -> dict:
 
 
 def table(epochs: pd.DataFrame, success: float) -> str:
-    """A line a run: when the rule would have ended it, and whether the rest of the run agrees."""
+    """A line for each run: when the rule would have ended it, and whether the rest of the run agrees."""
     lines = []
     for _, run in epochs.groupby(RUN, sort=False):
         first, last, (kind, epoch) = run.iloc[0], run.iloc[-1], verdict(run, success)
@@ -34,7 +34,7 @@ def table(epochs: pd.DataFrame, success: float) -> str:
 
 
 def verdict(run: pd.DataFrame, success: float) -> tuple[str, int]:
-    """What the rule says of a whole run, and in which epoch: trained, dead, or neither at its end."""
+    """The rule's verdict on a whole run, and its epoch: trained, dead, or neither at the end."""
     for epoch, accuracy, norm in zip(run["epoch"], run["train_acc"], run["grad_norm1"], strict=True):
         if accuracy >= success:
             return "trained", epoch

@@ -21,7 +21,7 @@ def make(stem: str, epochs: pd.DataFrame, provenance: dict) -> dict:
 
 
 def cells(epochs: pd.DataFrame) -> pd.DataFrame:
-    """A row a setting: the best test accuracy of its runs, mean over the seeds."""
+    """A row for each setting: the best test accuracy of its runs, mean over the seeds."""
     runs = best(epochs, "test_acc")
     further = [entry.removeprefix(label) for entry, label in zip(runs["entry"], runs["label"], strict=True)]
     runs = runs.assign(entry=runs["entry"].map(own), optimizer=runs["optimizer"] + further)
@@ -31,7 +31,7 @@ def cells(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def own(entry: str) -> str:
-    """A grid entry's name without that of its network."""
+    """A grid entry's name without its network's."""
     network, _, rest = entry.partition("-")
     return rest if network in names.NETWORKS else entry
 

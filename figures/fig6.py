@@ -22,7 +22,7 @@ def make(epochs: pd.DataFrame, provenance: dict) -> dict:
 
 
 def cells(epochs: pd.DataFrame) -> pd.DataFrame:
-    """A row a setting: the lowest train loss (running, of an epoch) of its runs, mean over the seeds."""
+    """A row for each setting: the lowest running train loss of an epoch of its runs, mean over the seeds."""
     runs = best(epochs, "train_loss", lowest)
     further = [entry.removeprefix(label) for entry, label in zip(runs["entry"], runs["label"], strict=True)]
     runs = runs.assign(optimizer=runs["optimizer"] + further)
@@ -34,12 +34,12 @@ def cells(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def lowest(losses: pd.Series) -> float:
-    """At most the loss of guessing: what did not learn, or diverged in its first epoch, is all alike."""
+    """The lowest loss, at most that of guessing, which also stands for runs that diverged in their first epoch."""
     return min([*losses[np.isfinite(losses)], GUESSING])
 
 
 def draw(epochs: pd.DataFrame, found: pd.DataFrame, provenance: dict):
-    """A small panel a row of the grid, whose lines are the learning rates; the best losses as a heatmap beside them."""
+    """A small panel for each row of the grid, with a line for each learning rate; beside them the best as a heatmap."""
     lrs, rows = provenance["axes"]["initial_lr"][::-1], provenance["entries"]
     columns = 3 if len(rows) <= 9 else 4
     lines = -(-len(rows) // columns)

@@ -30,7 +30,7 @@ def draw(epochs: pd.DataFrame, provenance: dict):
         text = f"{name}, best test {top:.2%}" + (f" (paper {stated:.2%})" if stated else "")
         style.curves(loss, curves(chosen, "train_loss"), name, *style.nth(index))
         style.curves(accuracy, curves(chosen, "test_acc"), text, *style.nth(index))
-        if stated and provenance["tier"] == "paper":  # a smaller tier cannot be held against the paper's numbers
+        if stated and provenance["tier"] == "paper":  # a smaller tier is not comparable with the paper's numbers
             style.paper_line(accuracy, stated, f"paper, {name}: {100 * stated:.2f} %")
     loss.set(xlabel="epoch", ylabel="train loss (running)", title="train loss")
     style.log_axis(loss.yaxis)

@@ -1,7 +1,7 @@
-"""What a figure is, and how it is made: from an experiment's archive to the files of its tier.
+"""What a figure is, and how it is made from an experiment's archive into the files of a tier.
 
-A module of this folder is a recipe: its FIGURES say which experiment, which reduction, which picture and which table.
-A figure of the same kind as another is one more line of that module's FIGURES.
+A module in this folder is a recipe: its FIGURES say which experiment is reduced how to which picture and table. A
+figure of a kind that exists is one more line in that module's FIGURES.
 """
 
 import importlib
@@ -22,16 +22,17 @@ from runs.files import write_text
 class Figure:
     """One command's pictures and tables.
 
-    about: what it shows, in its first line.
-    make: (epochs, provenance) of records.collect to the contents by file name: a picture under a name without a suffix,
-    a DataFrame under .csv, a text under its own. Without an experiment it takes nothing and belongs to no tier.
+    about: its first line says what the figure shows.
+    make: takes (epochs, provenance) of records.collect and returns contents by file name: a picture under a name
+    without suffix, a DataFrame under .csv, a text under its own name. Without an experiment, make takes no arguments
+    and the figure belongs to no tier.
     """
 
     about: str | None
     make: Callable[..., dict]
     experiment: str | None = None
     tier: str = "paper"  # unless the command says otherwise
-    names: tuple[str, ...] = ()  # under which it is drawn too, alone or with others
+    names: tuple[str, ...] = ()  # other names that draw it, alone or with others
 
     @property
     def caption(self) -> str:
@@ -39,7 +40,7 @@ class Figure:
 
 
 def all_figures() -> dict[str, Figure]:
-    """Every figure of the modules of this folder, by its name."""
+    """Every figure of the modules in this folder, by its name."""
     found: dict[str, Figure] = {}
     for module in pkgutil.iter_modules(figures.__path__):
         if module.name != "__main__":
@@ -48,7 +49,7 @@ def all_figures() -> dict[str, Figure]:
 
 
 def draw(figure: Figure, results: Path, tier: str, redraw: bool) -> list[Path]:
-    """Make a figure and write it; nothing is written before all of it is made. Raises NoRecords."""
+    """Make a figure, then write all its files. Raises NoRecords."""
     if figure.experiment is None:
         folder, made = results, figure.make()
     else:
@@ -67,16 +68,16 @@ def draw(figure: Figure, results: Path, tier: str, redraw: bool) -> list[Path]:
 
 
 def verdicts(provenance: dict) -> str:
-    """The verdicts on the claims about an experiment, as a table; nothing where there are none."""
+    """The verdicts on the claims about an experiment, as a table; "" if there are none."""
     found = judge(provenance["results"], provenance["tier"], provenance["experiment"])
     return as_markdown(found) + "\n" if found else ""
 
 
 def reported(epochs: pd.DataFrame, provenance: dict) -> pd.DataFrame:
-    """The chosen settings' runs from fresh seeds. Raises NoRecords while there are not two entries to compare."""
+    """The chosen settings' runs from fresh seeds. Raises NoRecords until there are two entries to compare."""
     found = epochs[epochs["stage"] == "report"]
     entries = found["label"].unique()
-    if len(entries) < 1 + bool(provenance["missing"]):  # of a whole experiment one may be all there is
+    if len(entries) < 1 + bool(provenance["missing"]):  # a whole experiment may consist of one entry
         about = provenance["experiment"], provenance["tier"]
         what = f"only {entries[0]}" if len(entries) else "nothing"
         raise records.NoRecords(f"{what} has been chosen for {about[0]} yet; {records.advice(*about)}")

@@ -1,7 +1,7 @@
 """Table 1: the direction of each method, checked by a step of the optimizer that the suite uses for it.
 
-The check takes two steps with known gradients and compares the second displacement with the formula: the second,
-because only there sums and averages over the past show.
+The check takes two steps with known gradients and compares the second displacement with the formula, since only the
+second step shows sums and averages over the past.
 """
 
 import sys
@@ -25,7 +25,7 @@ def adam_direction():
     return mean / (square.sqrt() + EPS)
 
 
-# method, the paper's direction, the suite's optimizer, and what its second step must be.
+# Method, the paper's direction, the suite's optimizer, and what its second step must be.
 ROWS = [
     ("SGD", r"$g$", lambda p: torch.optim.SGD(p, LR), lambda: G2),
     ("SGDM", r"$\langle g \rangle_\beta$", lambda p: torch.optim.SGD(p, LR, momentum=BETA), lambda: BETA * G1 + G2),
@@ -73,7 +73,7 @@ def make() -> dict:
             x.grad = gradient.clone()
             optimizer.step()
         step = (before - x.detach()) / LR
-        # An element that the formula leaves in place must stay; the others agree relatively.
+        # An element that the formula does not move must not move; the others must agree relatively.
         error = ((step - expected()).abs() / expected().abs().clamp(min=1e-12)).max().item()
         worst = max(worst, error)
         kind = type(optimizer)

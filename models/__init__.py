@@ -1,7 +1,7 @@
-"""The networks of the paper's Table 2, one file each; none of them knows the rest of the suite.
+"""The networks of the paper's Table 2, one file each; none depends on the rest of the suite.
 
-A chain of Linear layers with ReLU between them lists them in its attribute `layers`, the output layer last. Training
-then counts its dead units, and measures it layer by layer with layer_norms=true (training/meters.py).
+A network that is a chain of Linear layers with ReLU between them lists these in its attribute `layers`, the output
+layer last. Training then counts its dead units, and with layer_norms=true measures each layer (training/meters.py).
 """
 
 from .densenet_cifar import DenseNetCifar

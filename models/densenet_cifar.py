@@ -12,8 +12,8 @@ from .init import initialise
 class DenseLayer(nn.Module):
     """BN, ReLU, 1x1 to 4 * growth; BN, ReLU, 3x3 to `growth` new maps, put BEFORE the ones that came in.
 
-    Most other DenseNets append the new maps; the order changes no count, but the network is another one
-    for the same weights.
+    Most other DenseNets append the new maps. The order changes no counts, but the same weights give another
+    network.
     """
 
     def __init__(self, channels_in: int, growth: int):

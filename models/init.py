@@ -1,4 +1,4 @@
-"""Weight initialisation by name, so that a config can vary it without knowing the model."""
+"""Weight initialisation by name, so that a config can choose it for any model."""
 
 from collections.abc import Callable
 from functools import partial

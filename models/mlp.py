@@ -10,11 +10,11 @@ class MLP(nn.Module):
     """`depth` linear layers, in_features -> width -> ... -> width -> num_classes, with ReLU between them.
 
     Table 3 has width 256 and depths 12 to 15 (10 to 13 hidden layers between the input and output layers);
-    section 4.3 uses depth 13. The paper leaves the initialisation unsaid: "torch" is `nn.Linear`'s default.
+    section 4.3 uses depth 13. The paper does not state the initialisation; "torch" is `nn.Linear`'s default.
 
-    gain multiplies all weights after the initialisation; above 1 with init="he" signals and gradients explode.
+    gain multiplies all weights after initialisation; above 1 with init="he", signals and gradients explode.
 
-    Input [batch, ...] with in_features values an image, output logits [batch, num_classes].
+    Input: [batch, ...] with in_features values per image; output: logits [batch, num_classes].
     Raises ValueError for a depth below 2 or an unknown initialisation.
     """
 

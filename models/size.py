@@ -1,4 +1,4 @@
-"""How large a network is, counted on one built without memory for its weights."""
+"""The size of a network, counted on an instance that takes no memory for its weights."""
 
 import math
 
@@ -10,9 +10,9 @@ from . import MODELS
 
 
 def size(model: dict, image_shape: list[int], num_classes: int) -> tuple[int, int]:
-    """(parameters, multiply-adds of one image, forward) of a network by its config, name included.
+    """(parameters, multiply-adds of one image's forward pass) of the network with this config, which has its name.
 
-    image_shape: channels, height, width. `init` and keys of the config that are no arguments have no part in it.
+    image_shape: channels, height, width. `init` and keys that are not arguments are ignored.
     """
     arguments = {key: value for key, value in model.items() if key not in ("name", "init", "defaults", "summary")}
     if model["name"] == "mlp":
@@ -23,7 +23,7 @@ def size(model: dict, image_shape: list[int], num_classes: int) -> tuple[int, in
 
 
 def measured(network: nn.Module, image_shape: list[int]) -> tuple[int, int]:
-    """The same of a network that was built on device="meta"."""
+    """The same for a network built on device="meta"."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, *image_shape, device="meta"))
     return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2

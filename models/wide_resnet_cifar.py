@@ -36,8 +36,8 @@ class BasicBlock(nn.Module):
 class WideResNetCifar(nn.Module):
     """Wide post-activation ResNet with three stages, after junyuseu/pytorch-cifar-models (footnote 1).
 
-    Not Zagoruyko and Komodakis' network: every block ends in the sum's ReLU (theirs are pre-activation),
-    there is no dropout and no BatchNorm before the pooling, and `depth` counts 6 * n + 2 (theirs 6 * n + 4).
+    This is not Zagoruyko and Komodakis' network: every block ends with a ReLU after the sum (theirs are
+    pre-activation), there is no dropout and no BatchNorm before pooling, and `depth` is 6 * n + 2 (theirs 6 * n + 4).
 
     (N, 3, 32, 32) images give (N, num_classes) logits. The stages give maps of 16, 32 and 64 times `widen`
     channels and 32, 16 and 8 pixels a side; a global average and one Linear follow. Other image sizes work

@@ -1,7 +1,7 @@
-"""Controls for PowerSGD: is it the power, or only a longer step? SGD along g, as long as sigma(g), and normalised SGD.
+"""Controls for PowerSGD: is it the power, or only a longer step? SGD with steps as long as sigma(g); normalised SGD.
 
-Both keep the direction of the gradient, which PowerSGD changes: of the gradient as one vector over all parameters, or
-with `per_tensor` of each parameter tensor by itself. Nothing is read back to the host.
+Both keep the direction of the gradient, which PowerSGD changes: the direction of the gradient of all parameters as one
+vector, or with `per_tensor` that of each parameter tensor. Nothing is read back to the host.
 """
 
 import torch
@@ -11,9 +11,9 @@ from .powersgd import powerball
 
 
 class _AlongGradient(torch.optim.Optimizer):
-    """x -= lr * length(g) * g / ||g||, where a zero gradient gives a zero step.
+    """x -= lr * length(g) * g / ||g||; a zero gradient gives a zero step.
 
-    g: the gradient of all parameters as one vector, or with `per_tensor` of one parameter tensor at a time.
+    g: the gradient of all parameters as one vector, or with `per_tensor` that of each parameter tensor.
     """
 
     def __init__(self, params, lr: float, per_tensor: bool, weight_decay: float):
@@ -29,7 +29,7 @@ class _AlongGradient(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One update; returns the closure's loss, if there is one."""
+        """One update; returns the closure's loss, or None without a closure."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -51,7 +51,7 @@ class _AlongGradient(torch.optim.Optimizer):
 class RescaledSGD(_AlongGradient):
     """SGD whose gradient is rescaled to the 2-norm of sigma_gamma(g): PowerSGD's length, SGD's direction.
 
-    per_tensor: each parameter tensor gets the length that PowerSGD gives this tensor, instead of one for all.
+    per_tensor: each parameter tensor's step has the length that PowerSGD's would have, instead of only the total.
 
     Raises ValueError for arguments out of range.
     """
@@ -67,7 +67,7 @@ class RescaledSGD(_AlongGradient):
 
 
 class NormalisedSGD(_AlongGradient):
-    """SGD with steps of length lr, whatever the gradient's; with `per_tensor` of length lr for each parameter tensor.
+    """SGD with steps of length lr for any gradient; with `per_tensor`, of length lr for each parameter tensor.
 
     Raises ValueError for arguments out of range.
     """
@@ -80,6 +80,6 @@ class NormalisedSGD(_AlongGradient):
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
-    """In float64: the squares of vanishing gradients are 0 in float32."""
+    """The 2-norm in float64, since in float32 the squares of vanishing gradients are 0."""
     norms = [torch.linalg.vector_norm(t, dtype=torch.float64).to(tensors[0].device) for t in tensors]
     return torch.linalg.vector_norm(torch.stack(norms))

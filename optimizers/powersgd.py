@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
-# The CPU path works on blocks of about this many elements, so that a block's passes stay in the cache
-# and the temporary memory is a block, not a parameter.
+# The CPU path works on blocks of about this many elements, so that a block stays in the cache during its passes
+# and temporary memory is as large as a block, not as a parameter.
 BLOCK = 1 << 16
 
 
@@ -22,24 +22,24 @@ def powerball(g: Tensor, gamma: float) -> Tensor:
 
     g: a real floating-point tensor of any shape; gamma in [0, 1]. Returns a tensor of g's shape and dtype
     (g itself at gamma = 1). Zero stays zero, inf stays inf (1 at gamma = 0), nan stays nan. Float32 on the
-    CPU is within a relative 1e-5 of the exact value (where that is not denormal): 2^(gamma log2|g|) is three
-    times faster there than pow.
+    CPU is within a relative 1e-5 of the exact value (unless that is denormal): it uses 2^(gamma log2|g|), which
+    is three times faster there than pow.
     """
     if gamma == 1:
         return g
     if gamma == 0:
-        # Blown up until the smallest denormal passes 1, then clipped: torch.sign would turn nan into 0.
+        # Scaled up until the smallest denormal is above 1, then clipped: torch.sign would turn nan into 0.
         info = torch.finfo(g.dtype)
         return g.mul(1 / info.tiny).mul_(1 / info.eps).clamp_(-1, 1)
     if g.dtype in (torch.float16, torch.bfloat16):
         # pow rounds gamma to the tensor's dtype: at 0.9, bfloat16 results would be up to 15 % off.
         return powerball(g.float(), gamma).to(g.dtype)
     if g.dtype == torch.float32 and g.device.type == "cpu":
-        # ReLU networks' gradients are full of zeros, for which sqrt and log2 take a path ten times slower.
+        # ReLU networks' gradients are full of zeros, for which sqrt and log2 are ten times slower.
         if gamma == 0.5:
             # g / sqrt|g|, the factor clipped to its range over finite g so that 0 and inf stay themselves.
             return g.abs().rsqrt_().clamp_(2.0**-65, 2.0**75).mul_(g)
-        # The smallest denormal stands in for zero; sign makes it zero again.
+        # The smallest denormal replaces zero; the sign makes it zero again.
         return g.abs().clamp_(min=2.0**-149).log2_().mul_(gamma).exp2_().mul_(g.sign())
     if gamma == 0.5:
         return g.abs().sqrt_().copysign_(g)
@@ -65,8 +65,8 @@ class PowerSGD(Optimizer):
     gamma = 1 is SGD, gamma = 0 is signSGD (a zero gradient gives a zero step). Differences:
 
     - The paper has the learning rate inside the velocity, ``torch.optim.SGD`` and the authors' code outside.
-      The two agree while lr is constant and part as soon as it changes: outside, a drop of lr also scales
-      the steps already collected in v.
+      The two agree while lr is constant and differ as soon as it changes: outside, a drop of lr also scales
+      the steps already accumulated in v.
     - The paper states no weight decay. The authors' code adds it after the power (default here); textbook
       L2 regularisation would add it before.
     - torch and the authors' code start v with the first direction, without dampening; so do both forms here.
@@ -84,11 +84,11 @@ class PowerSGD(Optimizer):
         weight_decay: coefficient >= 0.
         lr_in_velocity: True for equation (4), False for torch's form; no effect without momentum.
         decay_after_power: True for sigma(g) + wd x, False for sigma(g + wd x).
-        maximize: climb instead of descend.
+        maximize: ascend instead of descend.
         foreach: use multi-tensor kernels, which need a temporary copy or two of all gradients. Default
             None: only if all parameters are on CUDA; elsewhere they are slower than the loop.
         fused: on CUDA, compile the update to kernels that read and write each tensor once (5 passes over the
-            parameters instead of about 20). Rounds otherwise than the loop in the last bits.
+            parameters instead of about 20). The last bits may differ from the loop's.
 
     Raises:
         ValueError: an argument outside its range, or a complex parameter.
@@ -125,7 +125,7 @@ class PowerSGD(Optimizer):
         )
 
     def __setstate__(self, state: dict) -> None:
-        """Also of a state dict from before some of the options, which then are as this optimizer has them."""
+        """Also accepts a state dict that lacks newer options; these then keep this optimizer's values."""
         super().__setstate__(state)
         for group in self.param_groups:
             for name, default in self.defaults.items():
@@ -207,7 +207,7 @@ def _check(group: dict) -> None:
 def _single_tensor(
     params, grads, velocities, *, lr, gamma, momentum, weight_decay, lr_in_velocity, decay_after_power, maximize
 ):
-    """The update as the docstring has it, a parameter (on the CPU, a block of one) at a time."""
+    """The update as in the docstring, one parameter (on the CPU, one block of it) at a time."""
     for whole in zip(params, grads, velocities, strict=True):
         for p, g, v in _blocks(*whole) if gamma != 1 else [whole]:
             d = -g if maximize else g
@@ -231,7 +231,7 @@ def _add(d: Tensor, p: Tensor, alpha: float, in_place: bool) -> Tensor:
 
 
 def _blocks(p: Tensor, g: Tensor, v: Tensor | None):
-    """Matching views of p, g and v, each of about BLOCK elements: flat where all are contiguous, else rows."""
+    """Matching views of p, g and v, each of about BLOCK elements: flat if all are contiguous, else rows."""
     if p.numel() <= BLOCK or p.device.type != "cpu" or torch.compiler.is_compiling():
         return [(p, g, v)]
     whole = [p, g] if v is None else [p, g, v]
@@ -254,7 +254,7 @@ def _add_scaled(target: Tensor, d: Tensor, lr: float | Tensor) -> None:
 def _multi_tensor(
     params, grads, velocities, *, lr, gamma, momentum, weight_decay, lr_in_velocity, decay_after_power, maximize
 ):
-    """The same with multi-tensor kernels: one launch for many parameters."""
+    """The same update with multi-tensor kernels: one launch for many parameters."""
     d = torch._foreach_neg(grads) if maximize else grads
     if weight_decay and not decay_after_power:
         d = torch._foreach_add(d, params, alpha=weight_decay)
@@ -274,7 +274,7 @@ def _multi_tensor(
 
 
 def _fused(params, grads, velocities, *, lr, **options):
-    """The same, compiled. lr is a tensor, as for a float each value of a schedule would be compiled for."""
+    """The same update, compiled. lr is a tensor, since with floats each new value would be compiled again."""
     lr = lr if isinstance(lr, Tensor) else torch.full((), lr, device=params[0].device)
     _compiled()(params, grads, velocities, lr=lr, **options)
 
@@ -307,7 +307,7 @@ def _foreach_powerball(grads: Tensors, gamma: float) -> Tensors:
 
 
 def _foreach_add_scaled(targets: Tensors, d: Tensors, lr: float | Tensor) -> None:
-    """As _add_scaled. On a device, a tensor lr is multiplied in a launch of its own, and lr * d rounded once more."""
+    """As _add_scaled. On a device, a tensor lr is multiplied in a separate launch, so lr * d is rounded once more."""
     devices = {x.device for x in d}
     if not isinstance(lr, Tensor):
         torch._foreach_add_(targets, d, alpha=-lr)

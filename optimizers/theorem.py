@@ -15,7 +15,7 @@ SHARED = ("lipschitz", "gamma", "momentum")
 
 
 class TheoremPowerSGD(PowerSGD):
-    r"""PowerSGD whose learning rate is the alpha_t of the proofs, computed anew from every gradient.
+    r"""PowerSGD whose learning rate is the alpha_t of the proofs, computed from every gradient.
 
     With g_t the gradient of all parameters of all groups as one vector, sigma the Powerball function, L the
     Lipschitz constant of the gradient of the objective, beta the momentum and v_1 = 0::
@@ -24,8 +24,8 @@ class TheoremPowerSGD(PowerSGD):
         v_{t+1} = beta v_t - alpha_t sigma(g_t)
         x_{t+1} = x_t + v_{t+1}
 
-    where g . sigma(g) = sum |g_i|^(1 + gamma) and ||sigma(g)||^2 = sum |g_i|^(2 gamma). The four algorithms whose
-    convergence the supplement proves are all this one:
+    where g . sigma(g) = sum |g_i|^(1 + gamma) and ||sigma(g)||^2 = sum |g_i|^(2 gamma). It covers the four algorithms
+    whose convergence the supplement proves:
 
     ==================  =========  =============  =========
     name                momentum   g_t            theorem
@@ -40,17 +40,16 @@ class TheoremPowerSGD(PowerSGD):
     alpha_t 0/0; it is 0 here, with which the theorems stay true. The alpha_t of the last step is ``group["lr"]``
     of every group, a 0-dimensional tensor on the first gradient's device; nothing is read back to the host.
 
-    There is one f, one L and one norm ||.||_{1+gamma} in the theorems, so `lipschitz`, `gamma` and `momentum` have
-    to be equal in all groups, and a learning rate or a weight decay (which would change f without changing g)
-    cannot be given.
+    The theorems have one f, one L and one norm ||.||_{1+gamma}, so `lipschitz`, `gamma` and `momentum` must be equal in
+    all groups, and neither a learning rate nor weight decay (which would change f without changing g) can be given.
 
     Args:
-        params: parameters or parameter groups, as of PowerSGD.
+        params: parameters or parameter groups, as for PowerSGD.
         lipschitz: L, positive and finite.
         gamma: power exponent in [0, 1].
         momentum: beta in [0, 1).
-        maximize: climb instead of descend; L is then that of the gradient of -f, which is the same.
-        foreach: as of PowerSGD.
+        maximize: ascend instead of descend; -f has the same L.
+        foreach: as for PowerSGD.
 
     Raises:
         ValueError: an argument outside its range, or groups that disagree.
@@ -83,7 +82,7 @@ class TheoremPowerSGD(PowerSGD):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One update with alpha_t of the present gradients; arguments and result as of PowerSGD.step."""
+        """One update with alpha_t of the current gradients; arguments and result as for PowerSGD.step."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -100,9 +99,9 @@ class TheoremPowerSGD(PowerSGD):
 
 
 def adaptive_step(grads: list[Tensor], lipschitz: float, gamma: float, momentum: float = 0.0) -> Tensor:
-    """alpha_t of the proofs for one vector in several tensors: a 0-dimensional tensor, float64 if a gradient is.
+    """alpha_t of the proofs for a vector given as several tensors: a 0-dimensional tensor, float64 if a gradient is.
 
-    With m = max |g_i|, it is m^(1-gamma) times alpha_t of g / m, whose sums neither overflow nor vanish.
+    Computed with m = max |g_i| as m^(1-gamma) times alpha_t of g / m, whose sums neither overflow nor vanish.
     """
     if any(g.is_sparse for g in grads):
         raise RuntimeError("TheoremPowerSGD does not support sparse gradients; use sparse=False in the layer")

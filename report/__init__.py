@@ -1,1 +1,1 @@
-"""The page of results: claims, figures, and where the numbers come from."""
+"""The page of results: claims, figures, and the sources of the numbers."""

@@ -2,8 +2,8 @@
 
     python -m report [--tier smoke] [--results results]
 
-Reads what the runs and the figures have written; trains and draws nothing. README's figures and
-tables of claims are written anew, too. With --tier: a page of that tier alone, in its folder.
+Reads what the runs and figures have written; trains and draws nothing. Also updates README's figures and tables of
+claims. With --tier: a page of only that tier, in its folder.
 """
 
 from analysis.claims.fixed import Ancestry

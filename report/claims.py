@@ -1,4 +1,4 @@
-"""The claims as the page shows them: one entry a claim, with its verdicts at each tier side by side."""
+"""The claims as the page shows them: one entry for each claim, with its verdicts at all tiers side by side."""
 
 import inspect
 import re
@@ -13,12 +13,12 @@ from analysis.verdicts import INCONCLUSIVE, MIXED, NOT_REPRODUCED, NOT_RUN, NOT_
 ORDER = (REPRODUCED, NOT_REPRODUCED, MIXED, INCONCLUSIVE, NOT_TESTABLE_HERE, NOT_TESTABLE, NOT_RUN)
 MARKS: dict[str, str] = dict(zip(ORDER, "✓✗±?––○", strict=True))
 WORDS = set(Claim.model_fields)  # what every claim has; the others are the test's arguments
-LONG = 120  # characters of evidence that stand there unfolded
+LONG = 120  # characters of evidence that are shown unfolded
 
 
 @dataclass
 class Bar:
-    """An interval on its track; lengths in percent of it."""
+    """An interval on its track; lengths are percentages of the track's."""
 
     name: str
     verdict: str
@@ -31,7 +31,7 @@ class Bar:
 
 @dataclass
 class Cell:
-    """A verdict: of a claim, at a tier, of an experiment and a network."""
+    """A verdict on a claim at a tier, from an experiment and a network."""
 
     tier: str  # empty: it needs no run
     where: str
@@ -75,7 +75,7 @@ class Entry:
 
 
 def merged(verdicts: dict[str, list[judge.Verdict]]) -> list[Entry]:
-    """The claims of all tiers. verdicts: by tier; what needs no run of a tier is shown once."""
+    """The claims of all tiers, from the verdicts by tier; a claim that needs no run is shown once."""
     entries: dict[str, Entry] = {}
     for tier, found in verdicts.items():
         for verdict in found:
@@ -118,7 +118,7 @@ def _cell(tier: str, verdict: judge.Verdict) -> Cell:
 
 
 def lead(verdict: judge.Verdict) -> str:
-    """The first words of the evidence; all of it where it is short, nothing where bars say it."""
+    """The first words of the evidence: all of it if it is short, nothing if bars show it."""
     if verdict.verdict == NOT_TESTABLE_HERE:
         return verdict.evidence.partition(". Measured")[0]
     if verdict.intervals:
@@ -128,7 +128,7 @@ def lead(verdict: judge.Verdict) -> str:
 
 
 def track(intervals: Sequence[Interval]) -> tuple[list[Bar], list[tuple[float, str]]]:
-    """Bars on one axis that holds all of them and their bounds, and the bounds with their numbers."""
+    """Bars on a common axis that covers all of them and their bounds; and the bounds with their numbers."""
     if not intervals:
         return [], []
     form = intervals[0].form
@@ -150,6 +150,6 @@ def track(intervals: Sequence[Interval]) -> tuple[list[Bar], list[tuple[float, s
 
 
 def counts(entries: Sequence[Entry], tier: str | None = None) -> dict[str, int]:
-    """How many claims have a verdict of each kind, at a tier or at some."""
+    """How many claims have each kind of verdict, at this tier or at any."""
     return {kind: sum(any(cell.verdict == kind and tier in (None, cell.tier) for cell in entry.cells)
                       for entry in entries) for kind in ORDER}  # fmt: skip

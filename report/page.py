@@ -1,6 +1,6 @@
-"""One page of all tiers: figures with their claims, the paper's numbers beside ours, and the runs behind each verdict.
+"""One page for all tiers: figures with their claims, the paper's numbers beside ours, and the runs behind each verdict.
 
-It works from a file: no network, nothing to build, under 3 MB.
+It is a single file that works without a network or a build step, under 3 MB.
 """
 
 import json
@@ -49,12 +49,12 @@ class Picture:
 
 @dataclass
 class Row:
-    """A number that the paper states, and ours at each tier."""
+    """A number stated in the paper, and ours at each tier."""
 
     about: list[str]
     paper: str
     bars: list[Bar | None]  # by tier
-    mark: float | None  # where the paper's number lies on the track
+    mark: float | None  # position of the paper's number on the track
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Section:
 
     @property
     def not_run(self) -> dict[str, list[Entry]]:
-        """By the experiments that would judge them."""
+        """The claims not run, by the experiment that would judge them."""
         found: dict[str, list[Entry]] = {}
         for entry in self.entries:
             if not entry.run:
@@ -86,7 +86,7 @@ class Section:
 
 
 def page(results: Path, verdicts: dict[str, list[Verdict]]) -> str:
-    """The page of these tiers, from each one's verdicts."""
+    """The page for these tiers, from the verdicts of each."""
     tiers, entries = list(verdicts), merged(verdicts)
     sections = {key: Section(key, title) for key, title in TITLES.items()}
     for entry in entries:
@@ -120,7 +120,7 @@ def _file(name: str) -> Markup:
 
 
 def pictures(results: Path, tiers: list[str]) -> list[Picture]:
-    """Of every tier, of none (figure 3), and of the theorems; the SVG itself, its ids made unique on the page."""
+    """The pictures of every tier, of no tier (figure 3), and of the theorems, as SVG with ids unique on the page."""
     found = []
     for tier, folder in [*((tier, results / tier) for tier in tiers), ("", results), ("", results / "theory")]:
         about = style.captions(folder)
@@ -132,7 +132,7 @@ def pictures(results: Path, tiers: list[str]) -> list[Picture]:
 
 
 def inline(path: Path, prefix: str, alt: str) -> Markup:
-    """An SVG for the page: its ids get the prefix, for two pictures may not share one. Raises DamagedFile."""
+    """An SVG for the page; its ids get the prefix, since they must be unique there. Raises DamagedFile."""
     _, start, svg = sums.read(path).decode(errors="replace").partition("<svg")
     if not svg.endswith("</svg>\n"):
         raise DamagedFile(f"{path} is damaged (it is no whole SVG); draw it again")
@@ -146,13 +146,13 @@ def inline(path: Path, prefix: str, alt: str) -> Markup:
 
 
 def _figure(name: str) -> str:
-    """The section of a picture."""
+    """The section that a picture belongs to."""
     number = re.match(r"(?:figure|fairness-fig)(\d)", name)
     return number[1] if number else "theory" if name in ("theory", "steps") else ""
 
 
 def stated(results: Path, tiers: list[str]) -> dict[str, list[Row]]:
-    """By figure: the paper's numbers and ours, on one axis a figure."""
+    """By figure: the paper's numbers and ours, with one axis for each figure."""
     found: dict[str, list[Row]] = {}
     columns = [tables.stated(results, tier) for tier in tiers]
     for figure in dict.fromkeys(one.figure for one in columns[0]):
@@ -183,13 +183,13 @@ def _places(runs: dict[str, dict]):
 
 
 def _json(runs: dict[str, dict]) -> Markup:
-    """For a script element, which </script> would end."""
+    """As JSON for a script element, with </script> escaped."""
     text = json.dumps({"columns": COLUMNS, "of": runs}, separators=(",", ":"), ensure_ascii=False)
     return Markup(text.replace("</", "<\\/"))
 
 
 def prices(results: Path, tiers: list[str], experiment: str) -> str:
-    """What the missing runs of an experiment would take, at each tier that has it."""
+    """In words, how long the missing runs of an experiment would take at each tier that has it."""
     parts = []
     for tier in tiers:
         cost = costs.read(results, tier).get(experiment)

@@ -1,4 +1,4 @@
-"""The parts of README.md that say what the records say, written between its marks by `python -m report`."""
+"""The parts of README.md that come from the records; `python -m report` writes them between its marks."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ REDUCED = ("fig1-faster-than-adam", "fig1-better-than-adaptive", "fig5-small-lr"
 
 
 def refreshed(text: str, results: Path, verdicts: dict[str, list[Verdict]]) -> str:
-    """README's text with the strip of figures and the tables of claims as the records have them now."""
+    """README's text with its strip of figures and its tables of claims updated from the records."""
     reduced = {tier: found for tier, found in verdicts.items() if tier != "paper"}
     parts = {"figures": strip(results, verdicts), "paper": told({"paper": verdicts["paper"]}, PAPER),
              "reduced": told(reduced, REDUCED)}  # fmt: skip
@@ -30,7 +30,7 @@ def refreshed(text: str, results: Path, verdicts: dict[str, list[Verdict]]) -> s
 
 
 def strip(results: Path, verdicts: dict[str, list[Verdict]]) -> str:
-    """A thumbnail a figure, of the first tier that has it, with how many of its claims have which verdict."""
+    """A thumbnail of each figure, from the first tier that has it, with the number of its claims by verdict."""
     entries, pictures, words = merged(verdicts), [], []
     for key, name in STRIP.items():
         path = next(path for path in (results / tier / f"{name}.png" for tier in (*verdicts, name)) if path.exists())
@@ -47,7 +47,7 @@ def strip(results: Path, verdicts: dict[str, list[Verdict]]) -> str:
 
 
 def told(verdicts: dict[str, list[Verdict]], keys: tuple[str, ...]) -> str:
-    """Each claim at the first of the tiers that has judged it."""
+    """Each claim at the first tier that has judged it."""
     lines = []
     for key in keys:
         found = [(tier, one) for tier, some in verdicts.items() for one in some if one.key == key]
@@ -61,7 +61,7 @@ def told(verdicts: dict[str, list[Verdict]], keys: tuple[str, ...]) -> str:
 
 
 def evidence(one: Verdict) -> str:
-    """Its numbers, of several parts the first two; where a tier cannot test it, why."""
+    """The verdict's numbers, at most those of two parts; or why the tier cannot test the claim."""
     if one.verdict in (NOT_RUN, NOT_TESTABLE_HERE) or not one.intervals:
         return lead(one)
     parts = [f"{part.name}: {part.value:{part.form}} [{part.low:{part.form}}, {part.high:{part.form}}]".lstrip(": ")

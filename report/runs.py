@@ -1,4 +1,4 @@
-"""The runs behind a verdict: what each was, how far it came, and how to train it again. Small enough for a page."""
+"""The runs behind a verdict: what each was, how far it got, and how to train it again. Small enough for a page."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ COLUMNS = ("run", "entry", "initial_lr", "gamma", "depth", "init", "seed", "stat
 
 
 def of_experiment(results: Path, tier: str, experiment: str) -> dict | None:
-    """The ended runs of an archive, a list of values under COLUMNS each, and the settings that all share."""
+    """The ended runs of an archive, each as a list of values for COLUMNS, and the settings that all share."""
     runs, epochs = records.load(results / tier / "archive", experiment)
     runs = runs[runs["state"] != MISSING].drop_duplicates("run")
     if runs.empty:
@@ -36,7 +36,7 @@ def _differs(runs: pd.DataFrame) -> list[str]:
 
 
 def _short(value):
-    """As JSON has it, floats with four significant digits."""
+    """A value for JSON; floats have four significant digits."""
     if isinstance(value, float | np.floating):
         return float(f"{value:.4g}") if np.isfinite(value) else None
     if value is None or value is pd.NA:
@@ -45,7 +45,7 @@ def _short(value):
 
 
 def places(runs: tuple[str, ...], among: list[str]) -> str:
-    """Where some runs stand in a list, as ranges: "0-3 7"."""
+    """The positions of some runs in a list, as ranges: "0-3 7"."""
     index = {run: place for place, run in enumerate(among)}
     found = sorted(index[run] for run in runs)
     starts = [place for place in found if place - 1 not in found]

@@ -1,4 +1,4 @@
-"""The report's tables, each of one tier: verdicts, the paper's numbers, ours, choices, sources, what is missing."""
+"""The report's tables, each for one tier: verdicts, the paper's numbers, ours, choices, sources, what is missing."""
 
 from collections import Counter
 from pathlib import Path
@@ -32,7 +32,7 @@ WARNING = {
 
 
 class Stated(NamedTuple):
-    """An accuracy that the paper states, and what the same setting, or the chosen one, reached here."""
+    """An accuracy stated in the paper, and what the same setting, or the chosen one, reached here."""
 
     figure: str
     dataset: str
@@ -45,12 +45,12 @@ class Stated(NamedTuple):
 
 
 def verdict_table(found: list[claims.Verdict]) -> Table:
-    """All of them, those without a verdict last and with their cost."""
+    """All verdicts; claims that were not run come last, with their cost."""
     return claims.HEADER, [claim.row() for claim in sorted(found, key=lambda claim: claim.verdict == NOT_RUN)]
 
 
 def stated(results: Path, tier: str) -> list[Stated]:
-    """Every accuracy that the paper states beside ours, in the order of its figures."""
+    """Every accuracy stated in the paper, beside ours, in the order of its figures."""
     paper = reference()
     first = only(pd.concat([epochs_of(results, tier, name) for name in names.PANELS]), stage="report")
     second, fifth, seventh = (epochs_of(results, tier, name) for name in ("fig2", "fig5", "fig7"))
@@ -97,7 +97,7 @@ def paper_value(one: Stated) -> str:
 
 
 def gaps_table(results: Path, tier: str) -> Table:
-    """SGDM's best test accuracy less each other's in figure 1: by the paper's numbers, and here, unpaired."""
+    """SGDM's best test accuracy minus each other's in figure 1: by the paper's numbers, and here, unpaired."""
     words = {(gap["dataset"], gap["between"][1]): f" (in words: {gap['words']})" for gap in reference()["gaps"]}
     networks = dict.fromkeys((entry["dataset"], entry["model"]) for entry in reference()["figure1"])
     lines = []
@@ -111,7 +111,7 @@ def gaps_table(results: Path, tier: str) -> Table:
 
 
 def chosen(archive: Archive) -> Sample:
-    """The best test accuracy of each run of the settings that were chosen, by grid entry."""
+    """The best test accuracy of each run of the chosen settings, by grid entry."""
     try:
         found = reported(archive)
     except NoVerdict:
@@ -132,7 +132,7 @@ def gap_here(sample: Sample, label: str) -> str:
 
 
 def epochs_of(results: Path, tier: str, experiment: str) -> pd.DataFrame:
-    """The archive's epochs of an experiment; none if it was not run."""
+    """An experiment's epochs from the archive; without rows if it was not run."""
     return load(results / tier / "archive", experiment)[1]
 
 
@@ -147,7 +147,7 @@ def selection_table(folder: Path) -> Table:
 
 
 def fairness_table(results: Path, tier: str) -> Table:
-    """Each optimizer of figure 1 at its own number of settings and at the smallest one."""
+    """Each optimizer of figure 1, with its own number of settings and with the smallest number."""
     lines = [[name, *line] for name in names.PANELS for line in budget.compared(epochs_of(results, tier, name))]
     return ["experiment", *budget.HEADER], lines
 

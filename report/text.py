@@ -1,4 +1,4 @@
-"""A tier's REPORT.md, for reading where no HTML is shown."""
+"""A tier's REPORT.md, for places that do not show HTML."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Ended runs as tables that git keeps, so that figures redraw and sweeps resume where the runs are not.
+"""Ended runs as tables that git keeps, so that figures can be redrawn and sweeps resumed without the run folders.
 
 results/<tier>/archive/<experiment>-runs.csv     a row a run: what it is, how it ended, where it was trained
 results/<tier>/archive/<experiment>-epochs.csv   a row an epoch: run, and the columns of metrics.csv
@@ -13,7 +13,7 @@ from runs.run import ENDED, Run, RunError
 
 from .identity import canonical, setting_id
 
-# What tells the runs of an experiment apart: the column and its setting.
+# What distinguishes the runs of an experiment: column name and setting.
 ABOUT = {
     "dataset": "dataset.name", "model": "model.name", "depth": "model.depth", "init": "model.init",
     "optimizer": "optimizer.name", "initial_lr": "optimizer.lr", "gamma": "optimizer.gamma",
@@ -21,15 +21,15 @@ ABOUT = {
 }  # fmt: skip
 ENDING = ("state", "reason", "seconds", "data", "environment", "environment_changes")
 COLUMNS = ("label", "stage", *ABOUT, "run", *ENDING, "config")
-MISSING = "missing"  # the state of a run that the plan asks for and that has not ended
+MISSING = "missing"  # the state of a planned run that has not ended
 
 
 def export(plan: dict, folder: Path) -> None:
     """Bring the archive in `folder` up to date with a plan (the content of its JSON file).
 
-    Runs that have ended here are taken from their folders. The others stay as an archive of the tier has them, its own
-    or, since experiments share runs, another's; and further seeds of a planned setting stay. Raises RunError for a run
-    whose records are damaged.
+    Runs that have ended here are taken from their folders. Others are kept as an archive of this tier has them: the
+    experiment's own, or another's, since experiments share runs. Further seeds of a planned setting are also kept.
+    Raises RunError for a run whose records are damaged.
     """
     known: dict[str, tuple[dict, list[dict]]] = {}
     for name in dict.fromkeys([plan["experiment"], *experiments(folder)]):
@@ -46,7 +46,7 @@ def export(plan: dict, folder: Path) -> None:
         ending = {"state": MISSING}
         if damaged := run.damaged():
             raise RunError(
-                f"{run.folder / damaged[0]} is damaged; python sweep.py verify=true restores it, or says what to do"
+                f"{run.folder / damaged[0]} is damaged; python sweep.py verify=true restores it or says what to do"
             )
         if run.ended():
             status = run.status()
@@ -66,16 +66,16 @@ def export(plan: dict, folder: Path) -> None:
             epochs[before["run"]] = rows
     every = [row for rows in epochs.values() for row in rows]
     table.write(folder / f"{plan['experiment']}-epochs.csv", every or [{"run": None, "epoch": None}])
-    table.write(folder / f"{plan['experiment']}-runs.csv", runs)  # last: what it counts as ended is there
+    table.write(folder / f"{plan['experiment']}-runs.csv", runs)  # last, so that the epochs of every listed run exist
 
 
 def experiments(folder: Path) -> list[str]:
-    """The names of those that have an archive in a folder."""
+    """Names of the experiments that have an archive in a folder."""
     return sorted(path.name.removesuffix("-runs.csv") for path in folder.glob("*-runs.csv"))
 
 
 def read(folder: Path, experiment: str) -> tuple[list[dict], list[dict]]:
-    """(runs, epochs): the rows of both tables, none where there are no tables. A run without all rows is missing."""
+    """(runs, epochs): the rows of both tables, empty without tables. A run without all its epochs counts as missing."""
     runs, epochs = (_read(folder / f"{experiment}-{part}.csv") for part in ("runs", "epochs"))
     found: dict[str, list[int]] = {}
     for row in epochs:
@@ -86,14 +86,14 @@ def read(folder: Path, experiment: str) -> tuple[list[dict], list[dict]]:
 
 
 def _complete(run: dict, epochs: list[int]) -> bool:
-    """Whether these are the epochs of a run that ended as its row says."""
+    """Whether these are all the epochs of a run that ended as its row says."""
     early = re.search(r"in epoch (\d+)$", run.get("reason") or "")
     asked = int(early[1]) if early else run.get("epochs") or 0
     return run.get("state") in ENDED and epochs == list(range(1, asked + 1))
 
 
 def rows_by_run(results: Path) -> dict[str, list[dict]]:
-    """The epochs of every run in the archive of a tier's results, by the run's identity."""
+    """The epochs of every run in the archive of a tier's results, by the run's id."""
     found: dict[str, list[dict]] = {}
     for name in experiments(results / "archive"):
         part: dict[str, list[dict]] = {}
@@ -104,16 +104,16 @@ def rows_by_run(results: Path) -> dict[str, list[dict]]:
 
 
 def described(entry: dict) -> dict:
-    """What tells the runs of an experiment apart, from a plan's entry; `config` as one text."""
+    """What distinguishes the runs of an experiment, from a plan's entry; `config` as one string."""
     config = entry["config"]
     about = {key: config.get(setting) for key, setting in ABOUT.items()}
     if about["gamma"] is None:
-        about["gamma"] = config.get("optimizer.arguments.gamma")  # of an optimizer that the schema does not know
+        about["gamma"] = config.get("optimizer.arguments.gamma")  # for an optimizer that has no schema
     return {"label": entry["label"], "stage": entry["stage"]} | about | {"config": canonical(config)}
 
 
 def setting(config: str) -> str:
-    """12 hex digits that name a run's whole config, as the archive has it, but for its seed."""
+    """12 hex digits for a run's config as the archive has it, without its seed."""
     return setting_id(json.loads(config))
 
 

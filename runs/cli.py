@@ -1,8 +1,8 @@
-"""The front door of train.py and sweep.py: schemas, checks before anything starts, one-line errors, exit status.
+"""Shared by train.py and sweep.py: schemas, checks before anything starts, one-line errors, exit status.
 
-Exit status: 0 done (a diverged run is a result), 1 a run crashed, or the machine did not let it (a full disk, a damaged
-file, a run that another process trains), 2 bad input, 128 + n stopped by signal n.
-POWERSGD_TRACEBACK=1 shows the traceback of an error instead of its line.
+Exit status: 0 done (a diverged run is a result); 1 a run crashed or the machine prevented it (a full disk, a damaged
+file, a run that another process is training); 2 bad input; 128 + n stopped by signal n.
+POWERSGD_TRACEBACK=1 shows an error's traceback instead of one line.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from runs.run import RunError
 from runs.schema import Config, ConfigError
 
 ERRORS = (ConfigError, RunError, HydraException, OmegaConfBaseException, OSError)
-RUN_ID = re.compile(r"^(rerun|planned)=([0-9a-f]{12})$")  # 572e17779630 is a name, which Hydra would read as a number
+RUN_ID = re.compile(r"^(rerun|planned)=([0-9a-f]{12})$")  # Hydra would read an id such as 572e17779630 as a number
 NOISE = ("full_key:", "object_type=", "reference_type=", "To append to your config")
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = {
@@ -50,7 +50,7 @@ SCHEMAS = {
 
 
 def register() -> None:
-    """Make the schemas and the ${root:} of paths known to Hydra; before @hydra.main runs."""
+    """Register the schemas and the resolver ${root:} with Hydra; call it before @hydra.main runs."""
     OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)
     for group, nodes in SCHEMAS.items():
         for name, node in nodes.items():
@@ -58,18 +58,18 @@ def register() -> None:
 
 
 def recomposed(overrides: Iterable[str], master: DictConfig | None = None) -> DictConfig:
-    """The config of another command line, from the same files; under @hydra.main, or given the config it composed."""
+    """The config of another command line, from the same files; under @hydra.main, or given the config that it made."""
     master = master or cast(DictConfig, HydraConfig.instance().cfg)
     return GlobalHydra.instance().config_loader().load_sweep_config(master, list(overrides))
 
 
 def hydra_overrides() -> list[str]:
-    """What `recomposed` adds to its overrides: Hydra's own ones of this command."""
+    """This command's overrides of Hydra's own settings, which `recomposed` adds."""
     return list(cast(DictConfig, HydraConfig.instance().cfg).hydra.overrides.hydra)
 
 
 def own_files() -> bool:
-    """Whether configs come from the project's folder alone, without --config-dir and the like."""
+    """Whether all configs come from the project's folder, without --config-dir and the like."""
     sources = cast(DictConfig, HydraConfig.instance().cfg).hydra.runtime.config_sources
     return all(source.path in ("", str(ROOT / "configs")) or source.schema == "pkg" for source in sources)
 
@@ -85,7 +85,7 @@ def resolved(config: DictConfig) -> dict:
 
 
 def plain(config: DictConfig) -> dict:
-    """The same, settled and checked."""
+    """As `resolved`, then settled and checked."""
     return settled_here(resolved(config))
 
 
@@ -94,25 +94,25 @@ def settled_here(config: dict) -> dict:
 
 
 def processes() -> int:
-    """How many train together, by torchrun's variables. Raises ConfigError if they are not all there."""
+    """How many processes train together, from torchrun's variables. Raises ConfigError if some are missing."""
     size = os.environ.get("WORLD_SIZE", "1")
     numbers = {name: os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "MASTER_PORT")} if size != "1" else {}
     wrong = [name for name, value in (numbers | {"WORLD_SIZE": size}).items() if not value.isdecimal()]
     if wrong or (numbers and not os.environ.get("MASTER_ADDR")):
         name = wrong[0] if wrong else "MASTER_ADDR"
         raise ConfigError(
-            f"WORLD_SIZE={size}, but {name}={os.environ.get(name, '')}: start it with torchrun, or unset them"
+            f"WORLD_SIZE={size}, but {name}={os.environ.get(name, '')}: start it with torchrun, or unset both"
         )
     return int(size)
 
 
 def typed(config: DictConfig) -> Config:
-    """The same as its dataclasses."""
+    """As `plain`, as dataclasses."""
     return schema.build(plain(config))
 
 
 class Check(Callback):
-    """Every config of a command is checked before the first of them is trained."""
+    """Checks every config of a command before the first one is trained."""
 
     def on_run_start(self, config: DictConfig, **_) -> None:
         self._check([config])
@@ -130,7 +130,7 @@ class Check(Callback):
         self._check(recomposed(job, config) for job in itertools.product(*axes))
 
     def _check(self, configs) -> None:
-        # Hydra turns an exception of a callback into a warning, but lets SystemExit pass.
+        # Hydra turns an exception in a callback into a warning, but lets SystemExit through.
         try:
             for config in configs:
                 check_folders(plain(config), writes=not any(config.get(name) for name in ("plan", "status", "verify")))
@@ -139,11 +139,11 @@ class Check(Callback):
 
 
 def check_folders(config: dict, writes: bool = True) -> None:
-    """Refuse, before anything trains, folders that cannot be written, and a data folder that is not there."""
+    """Refuse folders that cannot be written and a data folder that does not exist, before anything is trained."""
     data_dir, dataset = Path(config["data_dir"]), config["dataset"]
     reads = writes and dataset["name"] != "synthetic" and not dataset["load"]
     if reads and not data_dir.is_dir() and data_dir != ROOT / "downloads":
-        raise ConfigError(f"data_dir={data_dir}: there is no such folder; to fetch data into it, make it first")
+        raise ConfigError(f"data_dir={data_dir}: there is no such folder; to download data into it, create it first")
     for key in ("results", "runs") if writes else ():
         folder = Path(config[key])
         try:
@@ -154,14 +154,14 @@ def check_folders(config: dict, writes: bool = True) -> None:
 
 
 def task(function):
-    """Decorates the function under @hydra.main: its errors end the program in one line, unless other jobs wait."""
+    """Decorates the function under @hydra.main: an error ends the program with one line, unless other jobs wait."""
 
     @functools.wraps(function)
     def reporting(config: DictConfig):
         try:
             return function(config)
         except (Interrupted, KeyboardInterrupt) as stop:
-            # SystemExit, unlike an Exception, also ends the other jobs of -m.
+            # Unlike an Exception, SystemExit also ends the other jobs of -m.
             print(f"\n{str(stop) or MESSAGE}", file=sys.stderr)
             sys.exit(128 + getattr(stop, "signal", signal.SIGINT))
         except ERRORS as error:
@@ -178,7 +178,7 @@ def run(main) -> None:
     if program in usage.PAGES and {"--help", "-h"} & set(sys.argv[1:]):
         print(usage.page(program))
         return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing and exiting with 1
     hydra_private.on_usage_error(lambda message: leave(ValueError(f"{message}; see --help")))
     sys.argv[1:] = [RUN_ID.sub(r"\1='\2'", argument) for argument in sys.argv[1:]]
     for argument in sys.argv[1:]:
@@ -200,7 +200,7 @@ def run(main) -> None:
 
 
 def _no_word(text: str) -> bool:
-    """Whether a command line's value is a number, a constant or a list."""
+    """Whether a value on the command line is a number, a constant or a list."""
     with contextlib.suppress(ValueError):
         float(text)
         return True
@@ -214,7 +214,7 @@ def leave(error: BaseException) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """What is wrong in one line, without Hydra's and OmegaConf's further ones, and the nearest existing key."""
+    """The error in one line, without Hydra's and OmegaConf's extra lines, and with the nearest existing key."""
     text, nearest, cause = [], "", error
     while cause is not None:
         lines = [line.strip() for line in str(cause).split("Config search path:")[0].splitlines()]

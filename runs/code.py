@@ -1,4 +1,4 @@
-"""Users' code: a class or function by its path, and what of it goes into the identity of a run."""
+"""Users' code: a class or function by its path, and what of it enters a run's identity."""
 
 import ast
 import hashlib
@@ -15,16 +15,17 @@ from .schema import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 CHANGED = "{} changed while the program ran; rerun the same command"
-COVERED = ("torch.", "optimizers.controls.", "optimizers.powersgd.")  # by the format version and the environment
-_imported: dict[str, str | None] = {}  # modules of users, and what they contained when this process imported them
+# Not hashed: FORMAT covers our own optimizers, and the recorded environment covers torch.
+COVERED = ("torch.", "optimizers.controls.", "optimizers.powersgd.")
+_imported: dict[str, str | None] = {}  # users' modules, and their content when this process imported them
 
 
 def code_of(path: str) -> str | None:
-    """What a path to a user's class or function (module.Name or file.py:Name) contains, as far as a name can say it.
+    """What identifies the content of a user's class or function, given its path (module.Name or file.py:Name).
 
-    Of an installed package: name and version. Of a file, or any other module (also one put beside ours): the digest of
-    it and of what it imports from beside itself. None for torch and our own optimizers. Raises ConfigError if a file
-    cannot be read.
+    For an installed package: its name and version. For a file or any other module, also one placed beside ours: the
+    digest of it and of the modules that it imports from its own folder. None for torch and our own optimizers. Raises
+    ConfigError if a file cannot be read.
     """
     file, _, _ = path.rpartition(":")
     if file:
@@ -37,7 +38,7 @@ def code_of(path: str) -> str | None:
     except (ImportError, ValueError):
         spec = None
     if spec is None:
-        return None  # it cannot be loaded, which `load` says
+        return None  # `load` will say that it cannot be loaded
     top = Path([*(spec.submodule_search_locations or []), spec.origin or ""][0])
     if {"site-packages", "dist-packages"} & set(top.parts):
         names = importlib.metadata.packages_distributions().get(package, [])
@@ -47,10 +48,10 @@ def code_of(path: str) -> str | None:
 
 
 def load(path: str, code: str | None) -> Any:
-    """The class or function that a path names: package.module.Name, or file.py:Name below the project unless absolute.
+    """The class or function at a path: package.module.Name, or file.py:Name, relative to the project.
 
-    code: what code_of said when the run was named; the modules beside a file are read anew, so that a long process
-    cannot run an older text than its name says. Raises ConfigError.
+    code: what code_of returned when the run was named. The modules beside a file are imported again, so that a long
+    process cannot run older code than the run's name says. Raises ConfigError.
     """
     file, _, name = path.rpartition(":")
     module, _, last = path.rpartition(".")
@@ -80,7 +81,7 @@ def _executed(file: Path) -> Any:
             del sys.modules[name]
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is no Python file")
+        raise ImportError(f"{file} is not a Python file")
     found = importlib.util.module_from_spec(spec)
     sys.path.append(folder)  # last: a file there cannot hide a package
     try:
@@ -98,7 +99,7 @@ def _digest(files: Iterable[Path], folder: Path) -> str:
 
 
 def _read(file: Path, folder: Path, sources: dict[str, str]) -> None:
-    """Add a file's source and those of the modules of its folder that it imports, by their paths in the folder."""
+    """Add the source of a file and of the modules that it imports from its folder, by their paths in the folder."""
     name = str(file.relative_to(folder))
     if name in sources:
         return
@@ -122,7 +123,7 @@ def _read(file: Path, folder: Path, sources: dict[str, str]) -> None:
 
 
 def _files(folder: Path, parts: list[str]) -> Iterator[Path]:
-    """What importing a dotted name runs: its packages' __init__.py and its own file, if they are in the folder."""
+    """The files that importing a dotted name runs: its packages' __init__.py and its own, if they are in the folder."""
     for end in range(1, len(parts) + 1):
         at = folder.joinpath(*parts[:end])
         yield from (file for file in (at.with_suffix(".py"), at / "__init__.py") if file.is_file())

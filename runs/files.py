@@ -1,6 +1,6 @@
-"""Files that are whole or not there: every record of the suite is written this way. JSON says if it was damaged since.
+"""Atomic writes: every record of the suite is either complete or absent. JSON files carry a digest that shows damage.
 
-Tables and pictures, whose formats leave no room for a digest, have theirs in a list beside them (runs/sums.py).
+The formats of tables and pictures have no place for a digest; theirs are in a list beside them (runs/sums.py).
 """
 
 import fcntl
@@ -20,11 +20,11 @@ DIGEST = "sha256"  # the key of a JSON file's own digest
 
 
 class DamagedFile(ConfigError):
-    """A file that is not what was written; the message is one line that names it and says what to do."""
+    """A file whose content is not what was written; the message is one line that names it and says what to do."""
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """All of `content` or nothing: a temporary file beside `path`, fsynced, renamed over it. Makes the folder."""
+    """Write all of `content` or nothing: to a temporary file, fsynced, then renamed to `path`. Makes the folder."""
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
@@ -41,7 +41,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """With those above it, and so that they survive a power cut."""
+    """Make a folder and its parents so that they survive a power cut."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -64,30 +64,30 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """As write_atomically, with a digest of the content in it."""
+    """As write_atomically, with the content's digest added."""
     whole = content | {DIGEST: _digest(content)}
     write_atomically(path, (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path, advice: str, **kinds: type) -> dict[str, Any]:
-    """What write_json wrote, or somebody by hand without a digest.
+    """Read a file of write_json, or one written by hand without a digest.
 
-    kinds: the types of the keys that it must have. advice: what to do about a damaged one. Raises FileNotFoundError,
-    DamagedFile.
+    kinds: the keys that it must have, with their types. advice: what to do about a damaged one. Raises
+    FileNotFoundError, DamagedFile.
     """
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
         raise DamagedFile(f"{path} is damaged ({' '.join(str(error).split())}); {advice}") from None
     if not isinstance(content, dict):
-        raise DamagedFile(f"{path} is damaged (it holds no JSON object); {advice}")
+        raise DamagedFile(f"{path} is damaged (it is not a JSON object); {advice}")
     written = content.pop(DIGEST, None)
     misnamed = written is None and any(re.fullmatch("[0-9a-f]{64}", str(value)) for value in content.values())
     if misnamed or (written is not None and written != _digest(content)):
-        raise DamagedFile(f"{path} is damaged (it is not what was written); {advice}")
+        raise DamagedFile(f"{path} is damaged (its content is not what was written); {advice}")
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
-            raise DamagedFile(f"{path} is damaged ('{key}' is missing or of the wrong kind); {advice}")
+            raise DamagedFile(f"{path} is damaged ('{key}' is missing or of the wrong type); {advice}")
     return content
 
 
@@ -97,7 +97,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process at a time, for reading and writing again what is in a folder. Leaves nothing there."""
+    """Let one process at a time read and rewrite the files in a folder. Creates no lock file."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks

@@ -1,4 +1,4 @@
-"""What names a run: a hash of everything that its numbers depend on, and of nothing else."""
+"""The id of a run: a hash of everything that its numbers depend on, and of nothing else."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from .schema import ConfigError, batch_statistics, check, walk
 
 
 def settled(config: dict, processes: int = 1) -> dict:
-    """The config, checked, with the settings that follow from others: the content of users' code, what BatchNorm sees.
+    """The config, checked, with the settings that follow from others: users' code, and the images per BatchNorm.
 
     processes: how many train the run together. Raises ConfigError.
     """
@@ -27,7 +27,7 @@ def settled(config: dict, processes: int = 1) -> dict:
 
 
 def science(config: dict) -> dict[str, Any]:
-    """What of a plain config makes the run's identity: values by dotted path, without those that are as before."""
+    """The part of a plain config that makes up the run's identity, by dotted path; `before` values are left out."""
     found = {}
     for path, part, value, counts in walk(config):
         if counts:
@@ -37,23 +37,23 @@ def science(config: dict) -> dict[str, Any]:
 
 
 def identity(config: dict) -> str:
-    """12 hex digits that name what the resolved config (plain dict) computes.
+    """The run's id: 12 hex digits that stand for what the resolved config (plain dict) computes.
 
-    Not touched by the order of keys, the spelling of a number, nor by where and how the run takes place.
+    Does not depend on the order of keys, the spelling of numbers, or where and how the run is trained.
     """
     return digest(canonical(science(config)))
 
 
 def setting_id(found: dict[str, Any]) -> str:
-    """12 hex digits of everything but the seed: runs with the same ones are repetitions of one setting.
+    """12 hex digits for everything but the seed: runs that share them are repetitions of one setting.
 
-    found: what `science` says of a config.
+    found: what `science` returns for a config.
     """
     return digest(canonical({path: value for path, value in found.items() if path != "seed"}))
 
 
 def canonical(found: dict[str, Any]) -> str:
-    """The one spelling of settings by dotted path, which is what is hashed."""
+    """Settings by dotted path as canonical JSON, which is what is hashed."""
     return json.dumps(found, sort_keys=True, separators=(",", ":"))
 
 
@@ -62,7 +62,7 @@ def digest(text: str) -> str:
 
 
 def nested(found: dict[str, Any]) -> dict:
-    """The sections that dotted paths stand for."""
+    """Values by dotted path as nested sections."""
     config: dict = {}
     for path, value in found.items():
         *sections, key = path.split(".")
@@ -74,7 +74,7 @@ def nested(found: dict[str, Any]) -> dict:
 
 
 def run_name(config: dict) -> str:
-    """The folder of a run: readable first, its identity last."""
+    """The name of a run's folder: a readable part, then its id."""
     model, optimizer = config["model"], config["optimizer"]
     parts = [config["dataset"]["name"], model["name"] + (str(model["depth"]) if model["name"] == "mlp" else "")]
     parts += [optimizer["name"], f"lr{_number(optimizer['lr']):g}"]
@@ -86,7 +86,7 @@ def _flat(value: Any, path: str) -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str) or "." in key:
-                raise ConfigError(f"{path}: {key!r} cannot be a name there; give a text without dots")
+                raise ConfigError(f"{path}: {key!r} cannot be a name there; give a string without dots")
         return [pair for key, part in value.items() for pair in _flat(part, f"{path}.{key}") or [(f"{path}.{key}", {})]]
     if isinstance(value, (list, tuple)):
         return [(path, [_number(part) for part in value])]
@@ -94,7 +94,7 @@ def _flat(value: Any, path: str) -> list[tuple[str, Any]]:
 
 
 def _number(value: Any) -> Any:
-    """1, 1.0 and 1e0 are one number, and so are 0.0 and -0.0."""
+    """1, 1.0 and 1e0 are the same number, and so are 0.0 and -0.0."""
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ConfigError(f"a setting is {value}; only finite numbers can name a run")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal end a run at a step boundary, with its state saved. Standard library only."""
+"""Ctrl-C, SIGTERM and a closed terminal end a run between two steps, with its state saved. Standard library only."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ MESSAGE = "stopped; rerun the same command to resume"
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved its state; `signal` says by what."""
+    """The run was asked to stop and has saved its state; `signal` is the number of the signal that asked."""
 
     def __init__(self, number: int):
         super().__init__(f"stopped by {signal.Signals(number).name}; rerun the same command to resume")
@@ -17,7 +17,7 @@ class Interrupted(Exception):
 
 
 def during_imports(number, frame) -> None:
-    """The handler of Ctrl-C outside of training: KeyboardInterrupt; in an import, which might swallow it, the end."""
+    """Handles Ctrl-C outside of training: KeyboardInterrupt; but during an import, which might swallow it, exits."""
     inner = frame
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -28,9 +28,9 @@ def during_imports(number, frame) -> None:
 
 
 class StopRequest:
-    """While the block runs, SIGINT, SIGTERM and SIGHUP only set a flag that the loop looks at.
+    """While the block runs, SIGINT, SIGTERM and SIGHUP only set a flag that the loop checks.
 
-    A second Ctrl-C stops at once (KeyboardInterrupt). Outside the main thread signals are left alone.
+    A second Ctrl-C stops at once (KeyboardInterrupt). Outside the main thread no handler is changed.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -56,8 +56,8 @@ class StopRequest:
             raise Interrupted(self.requested)
 
     def slept(self) -> float:
-        """The seconds since the last call that the process was stopped (SIGSTOP, Ctrl-Z); no clock of Linux runs then
-        while the machine itself sleeps."""
+        """The seconds that the process was stopped (SIGSTOP, Ctrl-Z) since the last call; while the machine itself
+        sleeps, perf_counter does not advance."""
         slept, self.asleep, self.awake_at = self.asleep, 0.0, time.perf_counter()
         return slept
 

@@ -1,4 +1,4 @@
-"""What takes seconds to compute and follows from the suite's own files alone, kept in .cache between commands."""
+"""A cache in .cache for results that take seconds to compute and depend only on the suite's own files."""
 
 import contextlib
 import functools
@@ -19,20 +19,20 @@ PACKAGES = ("hydra-core", "omegaconf", "torch")
 
 
 def kept(key: list, compute: Callable[[], Any]) -> Any:
-    """compute(), or what it said before of this key while the sources were the same; both as JSON."""
+    """compute(), or its earlier result for this key if the sources have not changed since; as JSON."""
     path = FOLDER / state() / f"{digest(json.dumps(key))}.json"
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_text())
     text = json.dumps(compute())
-    with contextlib.suppress(OSError):  # a checkout that cannot be written does without
+    with contextlib.suppress(OSError):  # a read-only checkout works without the cache
         if not path.parent.exists():
-            shutil.rmtree(FOLDER, ignore_errors=True)  # of earlier sources
+            shutil.rmtree(FOLDER, ignore_errors=True)  # results of earlier sources
         write_atomically(path, text.encode())
     return json.loads(text)
 
 
 @functools.cache
 def state() -> str:
-    """12 digits of all that the kept things follow from."""
+    """12 hex digits for everything that the kept results depend on."""
     texts = [path.read_text() for pattern in SOURCES for path in sorted(ROOT.glob(pattern))]
     return digest(json.dumps([*texts, *map(importlib.metadata.version, PACKAGES)]))

@@ -1,10 +1,10 @@
-"""A claim on a folder for file systems without flock, or whose flock other machines do not see (NFS, Lustre).
+"""A lock on a folder for file systems without flock, or where other machines do not see it (NFS, Lustre).
 
-Of the files `lease-N.json` the highest N counts. It says who holds the folder: host, process, job. Its owner touches
-it every HEARTBEAT seconds and at last writes that it is over. A process that wants the folder makes lease-(N+1),
-which one process alone can. It may do so if N is over, if N's process was one of this host and is dead, or if N was
-not touched for LEASE seconds by the clock of the file system. An owner whose lease was taken ends at once: it must
-not write.
+Among the files `lease-N.json` the one with the highest N is valid. It names the holder: host, process, job. The holder
+touches it every HEARTBEAT seconds, and at the end writes that it is over. A process that wants the folder creates
+lease-(N+1), which only one process can. It may do so if lease N is over, if its process ran on this host and is dead,
+or if it was not touched for LEASE seconds by the file system's clock. A holder that loses its lease ends at once,
+because it must not write any more.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ NETWORKED = {"nfs", "nfs4", "lustre", "beegfs", "gpfs", "ceph", "cifs", "smb3", 
 
 
 class Taken(Exception):
-    """Somebody else holds the folder; the message says who."""
+    """Another process holds the folder; the message says which."""
 
 
 class Lease:
@@ -33,7 +33,7 @@ class Lease:
         self.over = threading.Event()
 
     def held(self) -> str:
-        """By whom, or ""."""
+        """Who holds the folder; "" if nobody."""
         _, path = self._last()
         return "" if path is None or self._free(path) else _read(path).get("owner", "somebody")
 
@@ -79,7 +79,7 @@ class Lease:
                     self.lost()
                 os.utime(self.path)
             except OSError:
-                continue  # the file system is away; if for long, the lease is taken
+                continue  # the file system is unreachable; if that lasts, another process takes the lease
 
     def lost(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -95,7 +95,7 @@ class Lease:
             probe.touch()
             return probe.stat().st_mtime - path.stat().st_mtime > LEASE
         except FileNotFoundError:
-            return False  # it was taken meanwhile
+            return False  # another process has just taken it
         finally:
             probe.unlink(missing_ok=True)
 
@@ -108,7 +108,7 @@ def needed(folder: Path) -> bool:
 @functools.cache
 def _shared(folder: Path) -> bool:
     if not os.access(folder, os.W_OK):
-        return False  # nothing is claimed
+        return False  # nothing can be written, so nothing is locked
     with tempfile.TemporaryFile(dir=folder) as probe:
         try:
             fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +134,7 @@ def _alive(holder: dict) -> bool:
 
 
 def _begun(pid: int) -> str:
-    """When a process began, which tells it from a later one of the same number; "" if there is none."""
+    """When a process began, which distinguishes it from a later one with the same pid; "" if it is not running."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
@@ -142,7 +142,7 @@ def _begun(pid: int) -> str:
 
 
 def _read(path: Path) -> dict:
-    """What a lease says; nothing while it is being written."""
+    """The content of a lease; {} while it is being written."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

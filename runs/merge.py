@@ -1,4 +1,4 @@
-"""Run folders from another machine, brought into this one's."""
+"""Merges run folders from another machine into this one's."""
 
 import os
 import shutil
@@ -12,20 +12,20 @@ from .identity import identity
 from .run import Run, RunBusy
 from .schema import ConfigError
 
-# What a run consists of. status.json last: until it is there the run has not ended.
+# The files of a run. status.json comes last, since the run has not ended without it.
 RECORDS = ("config.yaml", "log.txt", "checkpoint.previous.pt", "checkpoint.pt", "wandb", "metrics.csv", "status.json")
 SCRATCH = ".merge-"
 
 
 class Unfit(Exception):
-    """A run that cannot be brought in; the message says why."""
+    """A run that cannot be merged; the message says why."""
 
 
 def merge(source: Path, runs: Path) -> tuple[list[str], bool]:
-    """Copy every run below `source` that has not ended in `runs` and has come further there. Follows no symbolic link.
+    """Copy every run below `source` that has come further than in `runs`, where it must not have ended.
 
-    Returns a line for each run, and whether all could be used. A run that is damaged, or whose config does not compute
-    what its name says, is left out. Raises ConfigError if there is no run in `source`.
+    Returns a line for each run, and whether all could be used. Leaves out a run that is damaged, or whose config is not
+    the one that its name stands for. Follows no symbolic links. Raises ConfigError if there is no run in `source`.
     """
     folders = sorted(path.parent for path in source.glob("**/config.yaml") if (path.parent / "status.json").exists())
     if not folders:
@@ -50,10 +50,10 @@ def _merge_one(theirs: Run, ours: Run) -> str:
         raise Unfit(f"its {links[0]} is a symbolic link")
     try:
         computes = identity(yaml.safe_load((theirs.folder / "config.yaml").read_bytes()))
-    except Exception as error:  # of a damaged config any
+    except Exception as error:  # a damaged config can raise anything
         raise Unfit(f"its config cannot be read ({type(error).__name__})") from None
     if computes != theirs.id:
-        raise Unfit("its config is not what its name says")
+        raise Unfit("its config is not the one that its name stands for")
     if damaged := theirs.damaged():
         raise Unfit(f"its {damaged[0]} is damaged")
     data = [run.status().get("data") for run in (theirs, ours)]
@@ -63,12 +63,12 @@ def _merge_one(theirs: Run, ours: Run) -> str:
         return "already here"
     epochs = [run.status().get("epoch") or 0 for run in (theirs, ours)]
     if not theirs.ended() and ours.folder.exists() and epochs[0] <= epochs[1]:
-        return "left out, not further than the one here"
+        return "left out, it is not further than the one here"
     return _copy(theirs, ours)
 
 
 def _copy(theirs: Run, ours: Run) -> str:
-    """Whole or not at all: a copy beside its place, moved into it while the lock is held."""
+    """Copy the run beside its place, then move the copy into place while holding the lock: all of it or nothing."""
     with tempfile.TemporaryDirectory(dir=ours.folder.parent, prefix=SCRATCH) as beside:
         copy = Run(Path(beside) / theirs.name)
         copy.folder.mkdir()

@@ -3,8 +3,8 @@
 config.yaml            the resolved config
 metrics.csv            a row an epoch
 status.json            running | finished | diverged | failed, with times and environment
-checkpoint.pt          the newest state, checkpoint.previous.pt the one before (training/checkpoint.py)
-log.txt                what happened when, tracebacks included
+checkpoint.pt          the latest checkpoint; checkpoint.previous.pt is the one before (training/checkpoint.py)
+log.txt                what happened when, including tracebacks
 wandb/                 what W&B recorded
 """
 
@@ -22,9 +22,9 @@ from . import lease, table
 from .files import make_folder, write_atomically
 from .identity import run_name
 
-# Of what others read in status.json
+# The keys of status.json that other code reads, with their types
 KINDS = {"state": str, "epoch": int, "updated": str, "environment": dict, "environment_changes": list, "digests": dict}
-ENDED = ("finished", "diverged")  # nothing more to do; a failed run is tried again when asked for
+ENDED = ("finished", "diverged")  # nothing more to do; a failed run is retried when it is asked for again
 
 
 class RunError(Exception):
@@ -36,7 +36,7 @@ class RunBusy(RunError):
 
 
 class Run:
-    """The folder of one run. Reading needs no lock, writing takes `with run.locked():`."""
+    """The folder of one run. Reading needs no lock; writing needs `with run.locked():`."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -44,7 +44,7 @@ class Run:
 
     @classmethod
     def of(cls, config: dict) -> "Run":
-        """The run that computes this resolved config (plain dict), in its `runs` folder."""
+        """The run of this resolved config (plain dict), in the config's `runs` folder."""
         return cls(Path(config["runs"]) / run_name(config))
 
     # Reading
@@ -58,7 +58,7 @@ class Run:
         return self.name.rsplit("-", 1)[-1]
 
     def status(self) -> dict:
-        """status.json, or {} where there is none or it cannot be read."""
+        """status.json, or {} if it does not exist or cannot be read."""
         try:
             found = json.loads((self.folder / "status.json").read_bytes())
         except (OSError, ValueError):
@@ -67,9 +67,9 @@ class Run:
         return found if fits and "state" in found else {}
 
     def rows(self) -> list[dict]:
-        """metrics.csv with the types of runs/table.py, an empty cell is None.
+        """The rows of metrics.csv with the types of runs/table.py; an empty cell is None.
 
-        A last line without its end was torn when the run was killed and is not a row.
+        A last line without a line break was cut off when the run was killed and is left out.
         """
         text = self._metrics()
         lines = text[: text.rfind("\n") + 1].splitlines()
@@ -82,7 +82,7 @@ class Run:
         return complete and not self.damaged()
 
     def damaged(self) -> list[str]:
-        """The records that are not what was written; of runs from before digests were written, none."""
+        """The records whose content is not what was written; none for runs older than the digests."""
         status = self.status()
         if not status:
             return ["status.json"] if (self.folder / "status.json").exists() else []
@@ -91,7 +91,7 @@ class Run:
         return [name for name, digest in self._digests(status).items() if digest != status["digests"].get(name)]
 
     def _digests(self, status: dict) -> dict[str, str]:
-        """SHA-256 of status.json, of all that it says but this; of an ended run also of its other records."""
+        """SHA-256 of status.json without the digests; for an ended run, of its other records, too."""
         about = json.dumps({key: value for key, value in status.items() if key != "digests"}, sort_keys=True)
         found = {"status.json": hashlib.sha256(about.encode()).hexdigest()}
         for name in ("config.yaml", "metrics.csv") if status.get("state") in ENDED else ():
@@ -100,7 +100,7 @@ class Run:
         return found
 
     def busy(self) -> bool:
-        """Whether a process holds the lock at this moment."""
+        """Whether a process holds the lock now."""
         if lease.needed(self.folder):
             return bool(lease.Lease(self.folder).held())
         try:
@@ -114,7 +114,7 @@ class Run:
     # Writing
 
     def locked(self) -> FileLock | lease.Lease:
-        """Held by the one process that may write; freed when it dies, by the kernel or as runs/lease.py says."""
+        """The lock of the one process that may write. If that dies, the kernel frees it, or runs/lease.py applies."""
         make_folder(self.folder)
         try:
             if lease.needed(self.folder):
@@ -134,9 +134,9 @@ class Run:
             self.folder.rmdir()
 
     def check_ours(self) -> None:
-        """Raises RunError if the folder that was locked is no longer there under its name."""
+        """Raises RunError if the locked folder was removed or replaced."""
         if not self._ours():
-            raise RunError(f"{self.folder} was removed or replaced while it was trained; rerun the same command")
+            raise RunError(f"{self.folder} was removed or replaced during training; rerun the same command")
 
     def _ours(self) -> bool:
         try:
@@ -145,7 +145,7 @@ class Run:
             return self.lock_inode is None
 
     def begin(self, config: dict, environment: dict, data: str) -> None:
-        """Write the config, and note a start or the change of environment since the last one.
+        """Write the config, and note a start, or a change of environment since the last start.
 
         data: the fingerprint of its data. Raises RunError if the run was begun on other data.
         """
@@ -154,13 +154,13 @@ class Run:
         if before.get("data") not in (None, data):
             raise RunError(
                 f"{self.folder} was begun on other data (fingerprint {before['data']}, now {data}); restore that data "
-                f"to resume it, or move the folder away to train it anew"
+                f"to resume it, or move the folder away to train from the start"
             )
         if damaged:
             if self._metrics() and not list(self.folder.glob("checkpoint*.pt")):
                 raise RunError(
                     f"{self.folder / damaged[0]} is damaged and there is no checkpoint to restore it from; move the "
-                    f"folder away to train the run anew"
+                    f"folder away to train the run from the start"
                 )
             self.log(f"{' and '.join(damaged)} damaged; restored from the checkpoint")
             if "config.yaml" in damaged:
@@ -179,7 +179,7 @@ class Run:
         self.environment, self.data = environment, data
 
     def write_status(self, state: str, epoch: int, epochs: int, seconds: float, reason: str | None = None) -> None:
-        """state with the number of complete epochs, the epochs asked for and the seconds of training so far."""
+        """Write status.json. epoch: complete epochs; epochs: as asked for; seconds: of training so far."""
         self.check_ours()
         status = {
             "state": state,
@@ -196,7 +196,7 @@ class Run:
         self._write_status(status)
 
     def fail(self, reason: str) -> None:
-        """Note a crash in status.json, keeping what it says of the progress so far."""
+        """Record a crash in status.json, keeping what it says about the progress so far."""
         self.check_ours()
         self._write_status(self.status() | {"state": "failed", "reason": reason, "updated": now()})
 
@@ -205,7 +205,7 @@ class Run:
         write_atomically(self.folder / "status.json", (json.dumps(status, indent=1) + "\n").encode())
 
     def write_rows(self, rows: list[dict]) -> None:
-        """Make metrics.csv hold exactly these rows, touching it only if it does not."""
+        """Make metrics.csv contain exactly these rows; writes it only if it does not."""
         self.check_ours()
         content = _lines(rows, header=True)
         if not rows:
@@ -228,13 +228,13 @@ class Run:
 
     def _metrics(self) -> str:
         try:
-            return (self.folder / "metrics.csv").read_text(errors="replace")  # what is damaged is found by its digest
+            return (self.folder / "metrics.csv").read_text(errors="replace")  # the digest shows damage
         except FileNotFoundError:
             return ""
 
 
 def _lines(rows: list[dict], header: bool) -> str:
-    """CSV whose numbers read back as the same bits; no cell needs quotes."""
+    """The rows as CSV; numbers read back to the same bits, and no cell needs quotes."""
     cells = [list(rows[0])] if rows and header else []
     cells += [["" if value is None else repr(value) for value in row.values()] for row in rows]
     return "".join(",".join(line) + "\n" for line in cells)
@@ -249,5 +249,5 @@ def _yaml(config: dict) -> str:
 
 
 def now() -> str:
-    """The time in UTC, as it stands in status.json; such strings sort by time."""
+    """The time in UTC as status.json has it; such strings sort by time."""
     return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")

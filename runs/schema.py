@@ -1,7 +1,7 @@
-"""Every setting, once: its type, what it may be, whether it is part of a run's identity, and what came before it.
+"""Every setting, once: its type, its allowed values, whether it is part of a run's identity, and what came before it.
 
-The values stand in `configs/`. Hydra checks names and types against these classes, `check` everything else; `walk` is
-the one way through a config for the checks, the identity, W&B and the archive. Standard library only.
+The values are in `configs/`. Hydra checks names and types against these classes, `check` checks everything else; the
+checks, the identity, W&B and the archive all go through a config with `walk`. Standard library only.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
-FORMAT = 1  # raised when the arithmetic of a run changes, so that old and new runs never mix
+FORMAT = 1  # raised when the arithmetic of runs changes, so that old and new runs never mix
 
 TIERS = ("paper", "laptop", "short", "smoke")  # files of configs/tier/
 INITS = ("torch", "he", "he_fan_out", "xavier", "lecun", "orthogonal")
@@ -24,7 +24,7 @@ class ConfigError(Exception):
 
 
 class Setting(NamedTuple):
-    """One setting of a config, as `walk` meets it."""
+    """One setting of a config, as `walk` yields it."""
 
     path: str  # dotted
     field: Field
@@ -33,7 +33,7 @@ class Setting(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What a value must be: a test and its words."""
+    """What a value must satisfy: a test, and the same in words."""
 
     holds: Callable[[Any], bool]
     words: str
@@ -45,8 +45,8 @@ def setting(
 ) -> Any:  # fmt: skip
     """A field of a config.
 
-    science: part of the identity of a run. before: for a setting added later, what runs did until then; with this value
-    it stays out of the identity, so that those runs keep their names. A `before` is never edited.
+    science: part of a run's identity. before: for a setting added later, the value that corresponds to what runs did
+    until then; with it the setting stays out of the identity, so that those runs keep their names. Never edit one.
     """
     return field(
         default=default, default_factory=default_factory, metadata={"rule": rule, "science": science, "before": before}
@@ -99,15 +99,15 @@ class Dataset:
     std: list[float] = setting(each(ABOVE_ZERO))
     augment: str = setting(one_of("none", "crop_flip", "resized_crop_flip"))
     subset: int | None = setting(at_least(1), default=None)  # this many training images, balanced; null = all
-    test_subset: int | None = setting(at_least(1), default=None, before=None)  # the same of the test images
+    test_subset: int | None = setting(at_least(1), default=None, before=None)  # the same for test images
     validation: int = setting(at_least(0), default=0, before=0)  # training images held out and evaluated, balanced
     folder: str = setting(default="", before="")  # of an image tree, below data_dir
     on_error: str = setting(one_of("fail", "skip"), default="fail")  # a broken JPEG
-    load: str = setting(default="", before="")  # of a data set of one's own: module.function or file.py:function
+    load: str = setting(default="", before="")  # for your own data set: module.function or file.py:function
     code: str | None = setting(default=None, before=None)  # set by the program: what `load` contains
     sizes: list[int] = setting(PAIR, science=False, default_factory=list)  # images to train and to test, for plans
     verify: bool = setting(science=False, default=True)  # false: accept files that differ from the original archive
-    workers: int = setting(at_least(0), science=False, default=2)  # decoding processes, where images are decoded
+    workers: int = setting(at_least(0), science=False, default=2)  # processes that decode images
 
 
 @dataclass(kw_only=True)
@@ -163,7 +163,7 @@ class WideResNet(CifarModel):
 
 @dataclass(kw_only=True)
 class OtherModel(Model):
-    """Anyone's network: a class called with num_classes, init and its arguments."""
+    """A user's own network: a class called with num_classes, init and `arguments`."""
 
     init: str = setting(one_of(*INITS), default="torch")
     class_path: str = setting()  # module.Class or file.py:Class
@@ -212,13 +212,13 @@ class PowerSGD(Optimizer):
 
 @dataclass(kw_only=True)
 class OtherOptimizer(Optimizer):
-    """Anyone's optimizer, one YAML file; training/build.py says which classes may be named."""
+    """A user's own optimizer, given by one YAML file; training/build.py says which classes are accepted."""
 
     class_path: str = setting()  # torch.optim.AdamW, package.module.Class, or path/to/file.py:Class
-    weight_decay: float | None = setting(RATE, default=None)  # null: not given to the class
+    weight_decay: float | None = setting(RATE, default=None)  # null: not passed to the class
     arguments: dict[str, Any] = setting(default_factory=dict)  # its other keyword arguments
     code: str | None = setting(default=None, before=None)  # set by the program: what the class contains
-    grid: dict[str, Any] = setting(science=False, default_factory=dict)  # what `also` tries: setting -> values
+    grid: dict[str, Any] = setting(science=False, default_factory=dict)  # the values that `also` tries, by setting
 
 
 @dataclass(kw_only=True)
@@ -258,13 +258,13 @@ class Stop:
 
 @dataclass(kw_only=True)
 class Protocol:
-    """Section 4.1: how sweep.py chooses a setting of each grid entry; sweeps/protocol.py."""
+    """Section 4.1: how sweep.py chooses a setting for each grid entry; see sweeps/protocol.py."""
 
     tune: bool = setting(default=False)  # false: train the grid and choose nothing
     select_on: str = setting(one_of("test", "validation"), default="test")  # test is the paper's way
-    seeds: list[int] = setting(each(SEED), default_factory=lambda: [100])  # train the grid, and select
+    seeds: list[int] = setting(each(SEED), default_factory=lambda: [100])  # of the runs that select
     refine: list[str] = setting(default_factory=list)  # grid entries whose lr is refined
-    extend: bool = setting(default=False)  # try the best setting's neighbours until it lies at no corner
+    extend: bool = setting(default=False)  # try the best setting's neighbours until it is not at the edge
     similar: float = setting(at_least(0), default=0.001)  # accuracies this close are similar, and the faster wins
     reach: float = setting(SHARE, default=0.95)  # "faster" is fewer epochs to this share of the best accuracy
     validation: int = setting(at_least(1), default=5000)  # held out under select_on=validation, at most a tenth
@@ -272,13 +272,13 @@ class Protocol:
 
 @dataclass(kw_only=True)
 class Wandb:
-    """What is null is W&B's to say: WANDB_PROJECT and its kind, `wandb init`, its own default."""
+    """For what is null, W&B decides: WANDB_PROJECT and similar variables, `wandb init`, its own default."""
 
     mode: str = setting(one_of("auto", "online", "offline", "disabled"), default="auto")
     project: str | None = setting(default=None)
     entity: str | None = setting(default=None)
     group: str | None = setting(default=None)
-    tags: list[str] = setting(default_factory=list)  # besides those that every run has
+    tags: list[str] = setting(default_factory=list)  # in addition to those that every run has
     notes: str | None = setting(default=None)
     system: str = setting(one_of("auto", "always", "never"), default="auto")  # statistics of the machine
     log_every: int | None = setting(at_least(1), default=None)  # batches
@@ -287,7 +287,7 @@ class Wandb:
 
 @dataclass(kw_only=True)
 class Launcher:
-    """Where sweep.py trains its runs; configs/launcher/ says which of these each place reads."""
+    """Where sweep.py trains its runs; configs/launcher/ says which of these settings each launcher reads."""
 
     name: str = setting(one_of("here", "local", "ray", "slurm"), default="here")
     workers: int | None = setting(at_least(1), default=None)
@@ -308,7 +308,7 @@ class Launcher:
 
 
 def how(default: Any = MISSING, rule: Rule | None = None, **options) -> Any:
-    """A setting of what a run is for, where and how it runs: no part of its identity."""
+    """A setting of what a run is for, or where and how it runs: not part of its identity."""
     return setting(rule, science=False, default=default, **options)
 
 
@@ -350,7 +350,7 @@ class Config:
     verify: bool = how(False)
     archive: bool = how(False)
     rerun: str | None = how(None)
-    planned: str | None = how(None)  # set by sweep.py: the identity that the plan waits for
+    planned: str | None = how(None)  # set by sweep.py: the id that the plan expects
     budget: float = how(12.0, at_least(0))
     retry: bool = how(False)
     report: bool = how(False)
@@ -371,20 +371,20 @@ class Config:
     progress: bool = how(True)
 
 
-# By the name of the chosen option; a name that is not here is anyone's own.
+# By the name of the chosen option; any other name is a user's own.
 MODELS = {"mlp": MLP, "resnet50": ResNet, "resnet50_imagenet": ImageNetResNet, "densenet121": DenseNet,
           "resnext29": ResNeXt, "wrn26": WideResNet}  # fmt: skip
 OPTIMIZERS = {"sgd": SGD, "sgdm": SGD, "adagrad": Adagrad, "rmsprop": RMSprop, "adam": Adam, "powersgd": PowerSGD,
               "powersgdm": PowerSGD}  # fmt: skip
 SCHEDULES = {"constant": Constant, "step": Step, "warm_restarts": WarmRestarts}
 
-RETIRED = {"refused"}  # keys of configs written by earlier versions, none of which was ever part of an identity
+RETIRED = {"refused"}  # keys in configs of earlier versions; none was ever part of an identity
 
 
 def walk(config: dict, kind: type = Config, prefix: str = "", science: bool = True) -> Iterator[Setting]:
-    """Every setting that a plain config has, sections opened.
+    """Every setting of a plain config, including those in its sections.
 
-    Raises ConfigError for a key that no schema has, with the nearest one, and for a section that is none.
+    Raises ConfigError for an unknown key, naming the nearest known one, and for a value in place of a section.
     """
     known = _fields(kind)
     for key, value in config.items():
@@ -404,19 +404,19 @@ def walk(config: dict, kind: type = Config, prefix: str = "", science: bool = Tr
             yield from walk(value, section, f"{path}.", counts)
 
 
-@functools.cache  # a plan walks through thousands of configs
+@functools.cache  # a plan walks thousands of configs
 def _fields(kind: type) -> dict[str, Field]:
     return {part.name: part for part in fields(kind)}
 
 
 @functools.cache
 def _sections(kind: Any) -> tuple[list[Any], bool]:
-    """The dataclasses among the types that a field may have, and whether it may be None."""
+    """The dataclasses among a field's types, and whether it may be None."""
     return [one for one in (kind, *get_args(kind)) if is_dataclass(one)], type(None) in get_args(kind)
 
 
 def section_kind(path: str, part: Field, value: Any) -> type | None:
-    """The dataclass of a section, which for the groups hangs on the chosen name; None for a single setting."""
+    """The dataclass of a section, which in a config group depends on the chosen name; None for a single setting."""
     kinds, optional = _sections(part.type)
     if not kinds or (value is None and optional):
         return None
@@ -435,7 +435,7 @@ def section_kind(path: str, part: Field, value: Any) -> type | None:
 
 
 def check(config: dict) -> None:
-    """Names, types, ranges and what goes together, of a whole plain config. Raises ConfigError at the first mistake."""
+    """Check names, types, ranges and combinations in a whole plain config. Raises ConfigError at the first mistake."""
     _check_complete(config)
     for path, part, value, _ in walk(config):
         _check_type(path, part.type, value)
@@ -456,7 +456,7 @@ def check(config: dict) -> None:
     if dataset["sizes"] and config["batch_size"] > dataset["sizes"][0]:
         raise ConfigError(f"batch_size={config['batch_size']}: {dataset['name']} has {dataset['sizes'][0]} images")
     if config["layer_norms"] and config["model"]["name"] != "mlp":
-        raise ConfigError(f"layer_norms=true: only model=mlp has them, not {config['model']['name']}")
+        raise ConfigError(f"layer_norms=true works only with model=mlp, not {config['model']['name']}")
     if config["accumulate"] > config["batch_size"]:
         raise ConfigError(f"accumulate={config['accumulate']}: must be at most batch_size={config['batch_size']}")
 
@@ -482,7 +482,7 @@ def _check_type(path: str, kind: Any, value: Any) -> None:
 
 
 def _is(value: Any, kind: Any) -> bool:
-    """Whether a plain value has a field's type; an int is a float, a bool is neither."""
+    """Whether a plain value has a field's type; an int is also a float, a bool is neither."""
     if kind is Any:
         return True
     origin, arguments = get_origin(kind), get_args(kind)
@@ -500,7 +500,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def build(config: dict, kind: type = Config, prefix: str = "") -> Any:
-    """The dataclasses of a plain config that `check` has passed; ints become floats where floats are meant."""
+    """The dataclasses for a plain config that has passed `check`; ints become floats where the type is float."""
     values = {}
     for part in fields(kind):
         if part.name not in config:
@@ -517,10 +517,10 @@ def build(config: dict, kind: type = Config, prefix: str = "") -> Any:
 
 
 def batch_statistics(config: dict, processes: int) -> int | None:
-    """How many images one BatchNorm statistic is taken over, if that is not the whole batch.
+    """The number of images that BatchNorm takes its statistics over; None if it is the whole batch.
 
-    Spreading a batch over processes or accumulating it in parts changes what BatchNorm computes, so it is part
-    of a run's identity. The MLP has no BatchNorm.
+    Splitting a batch over processes or into accumulated parts changes what BatchNorm computes, so this is part of a
+    run's identity. The MLP has no BatchNorm.
     """
     parts = config["accumulate"] * (1 if config["sync_batchnorm"] else processes)
     return None if parts == 1 or config["model"]["name"] == "mlp" else config["batch_size"] // parts

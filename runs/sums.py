@@ -1,6 +1,6 @@
-"""The digests of the tables and pictures of a folder, in its SHA256SUMS: a reader can check that one is whole.
+"""The digests of a folder's tables and pictures, in its SHA256SUMS, so that a reader can check each file.
 
-`sha256sum --check` reads the list too. A file that was changed on purpose (by hand, or by a merge) is listed anew with
+`sha256sum --check` reads the list, too. After a file was changed on purpose (by hand or by a merge), update it with
 
     python -m runs.sums [results]
 """
@@ -13,11 +13,11 @@ from .files import DamagedFile, locked, make_folder, write_atomically
 
 NAME = "SHA256SUMS"
 SUFFIXES = (".csv", ".svg", ".png")
-COMING = "# "  # before a line: of a file that is being written, which may have this content or the one before
+COMING = "# "  # marks the line of a file that is being written: it may have this content or the previous one
 
 
 def write(path: Path, content: bytes) -> None:
-    """As write_atomically, and list it. At every moment the file is one that is listed."""
+    """As write_atomically, and list the file. At every moment the list contains the digest of the file's content."""
     make_folder(path.parent)
     line = f"{hashlib.sha256(content).hexdigest()}  {path.name}"
     with locked(path.parent):
@@ -29,7 +29,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """The file and its line."""
+    """Delete the file and its line."""
     path.unlink(missing_ok=True)
     if (path.parent / NAME).exists():
         with locked(path.parent):
@@ -37,14 +37,14 @@ def remove(path: Path) -> None:
 
 
 def read(path: Path) -> bytes:
-    """The file's content; where there is no list, whatever it is. Raises FileNotFoundError, DamagedFile."""
+    """The file's content, checked if its folder has a list. Raises FileNotFoundError, DamagedFile."""
     content, problem = _look(path)
     if problem:
-        with locked(path.parent):  # it may have been written just now
+        with locked(path.parent):  # another process may just have written it
             content, problem = _look(path)
     if problem:
         raise DamagedFile(
-            f"{path} {problem} {NAME}; restore it (git checkout {path}) or make it anew, or if the change is meant: "
+            f"{path} {problem} {NAME}; restore it (git checkout {path}) or make it again; if the change is intended: "
             f"python -m runs.sums {path.parent}"
         )
     if content is None:
@@ -53,25 +53,25 @@ def read(path: Path) -> bytes:
 
 
 def damaged(folder: Path) -> dict[str, str]:
-    """The files of a folder that do not agree with its list, and what is wrong with each."""
+    """The files of a folder that do not agree with its list, and the problem of each."""
     names = {_name(line) for line in _lines(folder) or []} | {path.name for path in files(folder)}
     return {name: problem for name in sorted(names) if (problem := _look(folder / name)[1])}
 
 
 def renew(folder: Path) -> None:
-    """List the files of a folder as they are."""
+    """Write the list anew from the files as they are."""
     found = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in files(folder)]
     if found:
         write_atomically(folder / NAME, _text(found))
 
 
 def files(folder: Path) -> list[Path]:
-    """Those that belong into its list."""
+    """The files that belong in the folder's list."""
     return [path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()]
 
 
 def _look(path: Path) -> tuple[bytes | None, str]:
-    """The content, if it is there, and what is wrong with it, with the name of the list to follow."""
+    """The content, or None without a file, and its problem in words to which the list's name is appended."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -89,7 +89,7 @@ def _look(path: Path) -> tuple[bytes | None, str]:
 
 
 def _lines(folder: Path) -> list[str] | None:
-    """Of the list, or None without one. Raises DamagedFile."""
+    """The lines of the list, or None without a list. Raises DamagedFile."""
     path = folder / NAME
     try:
         lines = path.read_text().removesuffix("\n").split("\n")
@@ -99,7 +99,7 @@ def _lines(folder: Path) -> list[str] | None:
         lines = ["?"]
     for number, line in enumerate(lines, 1):
         if not (len(line) > 66 and line.removeprefix(COMING)[64:66] == "  "):
-            raise DamagedFile(f"{path}, line {number}, is damaged; list the files anew: python -m runs.sums {folder}")
+            raise DamagedFile(f"{path}, line {number}, is damaged; write the list anew: python -m runs.sums {folder}")
     return lines
 
 

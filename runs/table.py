@@ -1,7 +1,7 @@
-"""The tables that the suite writes: what each column holds, and the one CSV dialect. Needs no pandas.
+"""The tables that the suite writes: the meaning of each column, and the one CSV dialect. Needs no pandas.
 
-A column means the same in every table. Numbers have six significant digits, "" is None, a family such as dead_units_N
-has a column for each N. analysis/records.py makes DataFrames of these types.
+A column means the same in every table. Numbers have six significant digits, "" is None, and a family such as
+dead_units_N has a column for each N. analysis/records.py makes DataFrames with these types.
 """
 
 import csv
@@ -17,12 +17,12 @@ from runs.schema import ConfigError
 
 
 class TableError(ConfigError):
-    """A table that cannot be read or written; the message is one line that says which and why."""
+    """A table that cannot be read or written; the message is one line that says which one and why."""
 
 
 class Column(NamedTuple):
     kind: type  # str, int, float, bool, or dict for JSON
-    meaning: str  # with the unit where there is one
+    meaning: str  # with the unit if there is one
 
 
 COLUMNS = {name: Column(kind, meaning) for kind, name, meaning in (
@@ -141,7 +141,7 @@ def _bool(text: str) -> bool:
 def _dict(text: str) -> dict:
     found = json.loads(text)
     if not isinstance(found, dict):
-        raise ValueError(f"'{text}' is no JSON object")
+        raise ValueError(f"'{text}' is not a JSON object")
     return found
 
 
@@ -150,10 +150,10 @@ WRITE = {str: str, int: str, float: "{:.6g}".format, bool: str, dict: lambda val
 
 
 def column(name: str) -> Column:
-    """What a column holds. Raises TableError if it is not declared."""
+    """A column's type and meaning. Raises TableError if it is not declared."""
     found = COLUMNS.get(name) or COLUMNS.get(re.sub(r"_\d+$", "_N", name))
     if found is None:
-        raise TableError(f"column '{name}' has no type; declare it in runs/table.py")
+        raise TableError(f"column '{name}' is not declared; declare it in runs/table.py")
     return found
 
 
@@ -167,7 +167,7 @@ def read(path: Path) -> list[dict]:
 
 
 def parse(lines: Iterable[str], source: Path) -> list[dict]:
-    """The rows of a table's text; `source` is where it comes from, for TableError."""
+    """The rows of a table's text; `source` names the file in a TableError."""
     cells = csv.reader(lines)
     try:
         names = next(cells, [])
@@ -181,7 +181,7 @@ def parse(lines: Iterable[str], source: Path) -> list[dict]:
 
 
 def write(path: Path, rows: list[dict]) -> None:
-    """All columns in the order in which they first come; listed in the folder's SHA256SUMS."""
+    """Write rows with all their columns, in order of first appearance; the file is listed in SHA256SUMS."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     writers = {name: WRITE[column(name).kind] for name in names}
     text = io.StringIO()

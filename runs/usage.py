@@ -1,4 +1,4 @@
-"""`--help`: a screen made of the comments of configs/train.yaml, so that nothing is said twice."""
+"""`--help`: a screen made from the comments of configs/train.yaml, so that nothing is said twice."""
 
 import re
 import shutil
@@ -19,9 +19,9 @@ Train one network with one optimizer, or many with -m.
 {groups}
 {What is computed}
 {Where and how it runs}
-Sweeps: python sweep.py --help. TAB completes settings, once a shell was told so: docs/usage.md.""",
+Sweeps: python sweep.py --help. TAB completion of settings: docs/usage.md.""",
     "sweep.py": """\
-Train all runs that an experiment asks for, by the paper's tuning protocol.
+Train all runs of an experiment, by the paper's tuning protocol.
 
   python sweep.py experiment=fig2 tier=smoke          all runs of a figure
   python sweep.py experiment=fig1ab tier=laptop launcher=local
@@ -31,12 +31,12 @@ Train all runs that an experiment asks for, by the paper's tuning protocol.
 {groups of a sweep}
 {What sweep.py trains}
 {What else sweep.py does}
-What is set for all runs: python train.py --help. More: docs/usage.md.""",
+Settings of the runs themselves: python train.py --help. More: docs/usage.md.""",
 }
 GROUP = re.compile(r"  - (?P<key>\w+): (?P<value>\w+) +# (?P<comment>.*)")
 SETTING = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(?:# (?P<comment>.*))?")
-BY_EXPERIMENTS = ("dataset", "model", "optimizer", "schedule")  # chosen
-HIDDEN = "set by"  # the program
+BY_EXPERIMENTS = ("dataset", "model", "optimizer", "schedule")  # groups that experiments choose
+HIDDEN = "set by"  # begins the comment of a setting that the program sets
 
 
 def page(program: str) -> str:
@@ -46,9 +46,9 @@ def page(program: str) -> str:
 
 
 def sections(text: str) -> dict[str, list[str]]:
-    """The lines of train.yaml's groups, and of its sections by the first words of their titles.
+    """The lines about train.yaml's groups and its sections, by the first words of the section titles.
 
-    A section of settings with a comment stands for those in it: `wandb.*`.
+    A section of settings that has a comment is shown as one line: `wandb.*`.
     """
     groups, _, rest = text.split("\nhydra:")[0].partition("\n\n")
     found = {"groups": ["Groups:"], "groups of a sweep": ["Groups:"]}
@@ -75,6 +75,6 @@ def sections(text: str) -> dict[str, list[str]]:
 
 def row(name: str, comment: str) -> list[str]:
     """A setting and its comment within the width of the terminal."""
-    name = re.sub(r"=\$\{.*", "=", name).rstrip()  # what it is made of is no help
+    name = re.sub(r"=\$\{.*", "=", name).rstrip()  # an interpolation is no help to the reader
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 50)).columns)
     return textwrap.wrap(f"  {name:<26} {comment}", width, subsequent_indent=" " * 29)

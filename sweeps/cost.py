@@ -1,8 +1,8 @@
-"""What a run costs, before it is trained: from runs that have ended, else from calibration, else from what gpu-check
-measured, else from its arithmetic, which is a range.
+"""What a run will cost: estimated from runs that have ended, else from calibration, else from what gpu-check measured,
+else from the number of multiply-adds, which gives a range.
 
-The calibration is a few steps of each network on this machine, kept in results/calibration.json by device. The sizes of
-networks are kept in results/networks.json, so that a second plan needs no torch.
+Calibration times a few steps of each network on this machine; results/calibration.json keeps the times by device.
+results/networks.json keeps the sizes of networks, so that a second plan does not need torch.
 """
 
 import contextlib
@@ -21,24 +21,24 @@ from runs.schema import ConfigError
 
 from .place import UNKNOWN_GPU, Place
 
-# Arithmetic alone, where nothing was measured: FLOP/s of a CPU thread (measured with a bottleneck ResNet), and of an
-# H100-class GPU in float32 and in bf16, compiled, at batch 128 (assumed, never measured here).
+# Speeds for what was not measured: FLOP/s of a CPU thread (measured with a bottleneck ResNet), and of an H100-class GPU
+# in float32 and in compiled bf16 at batch 128 (assumed, never measured here).
 CPU_THREAD = 28e9
 GPU, GPU_FAST = 20e12, 120e12
-GPU_STEP = 1e-3  # seconds that a step takes at least: its kernels are begun from Python (assumed)
-SPREAD = 4.0  # arithmetic may be wrong by so many times, either way
-EVALUATION = 1 / 3  # of a training step's arithmetic: forward alone
-CALIBRATED_PRODUCTS = 16e9  # multiply-adds in a batch of calibration on a CPU: seconds
-FULL = 0.9  # of a GPU's memory may be planned
-MOST_PER_GPU = 8  # runs on a GPU; more only wait for each other
-BASE_GB = 3.0  # of this machine's memory, for a process with torch and a data set of CIFAR's size
+GPU_STEP = 1e-3  # shortest time of a step in seconds, since Python launches its kernels (assumed)
+SPREAD = 4.0  # an estimate from multiply-adds may be wrong by this factor in either direction
+EVALUATION = 1 / 3  # of a training step's multiply-adds: only the forward pass
+CALIBRATED_PRODUCTS = 16e9  # multiply-adds in a calibration batch on a CPU, which then takes seconds
+FULL = 0.9  # of a GPU's memory that may be planned
+MOST_PER_GPU = 8  # runs on a GPU; more would only wait for each other
+BASE_GB = 3.0  # main memory of a process with torch and a data set of CIFAR's size
 
 
 @dataclass
 class Cost:
-    """Seconds of one run that trains all its epochs where it is planned, where that comes from, the same on a GPU.
+    """Seconds of one run that trains all its epochs on the planned device, and gpu_seconds on a GPU.
 
-    source: measured, calibrated, gpu-check or arithmetic. spread: how many times more or less it may be.
+    source: measured, calibrated, gpu-check or arithmetic. spread: the factor by which it may be higher or lower.
     """
 
     seconds: float
@@ -48,7 +48,7 @@ class Cost:
 
 
 class Costs:
-    """Estimates for the runs of a plan at a place; `jobs` that have ended are what is measured."""
+    """Estimates for the runs of a plan at a place; those of `jobs` that have ended serve as measurements."""
 
     def __init__(self, jobs, results: Path, place: Place):
         self.place, self.networks = place, Networks(results)
@@ -60,7 +60,7 @@ class Costs:
                 device = job.status.get("environment", {}).get("device", "cpu")
                 times.setdefault((device, key(job.config)), []).append(seconds)
         gpus = {device for device, _ in [*times, *calibration, *checked]} - {"cpu", "mps"}
-        # A cluster's GPUs, if nothing names them, are the ones that were measured, if they are of one kind.
+        # If nothing names a cluster's GPUs and only one kind of GPU was measured, they are taken to be of that kind.
         self.device = gpus.pop() if place.device == UNKNOWN_GPU and len(gpus) == 1 else place.device
         self.measured = {one: sum(values) / len(values) for one, values in times.items()}
         self.calibration, self.checked = calibration, checked
@@ -88,11 +88,11 @@ class Costs:
         return max(self.flop(config) / (GPU_FAST if fast else GPU), GPU_STEP / config["batch_size"])
 
     def flop(self, config: dict) -> float:
-        """Of a training step's image."""
+        """FLOP of one image in a training step."""
         return 6 * self.networks.size(config)[1]
 
     def share(self, config: dict) -> Fraction:
-        """Of a GPU, for one of the runs that it holds: by what was asked for, else by the measured peak of memory."""
+        """The share of a GPU that one run gets: from runs_per_gpu if given, else from the measured peak of memory."""
         if not self.place.gpus:
             return Fraction(1)
         asked, gib = config["launcher"]["runs_per_gpu"], self.place.gpus[0].gib
@@ -105,11 +105,11 @@ class Costs:
         return Fraction(1, asked or 1)
 
     def guessed(self, jobs) -> list:
-        """Those of the jobs of whose network nothing was timed."""
+        """The jobs whose network was never timed."""
         return [job for job in jobs if self.of(job.config).source == "arithmetic"]
 
     def disk_gb(self, config: dict) -> float:
-        """What stays of a run: two generations of a checkpoint, the weights and what the optimizer keeps of each."""
+        """What a run leaves on disk: two checkpoints, each with the weights and the optimizer's state."""
         optimizer, weights = config["optimizer"], 4 * self.networks.size(config)[0] / 1e9
         if config["keep"] != "all":
             return weights if config["keep"] == "weights" else 0.0
@@ -118,7 +118,7 @@ class Costs:
 
 
 def memory_gb(config: dict, place: Place) -> int:
-    """Of the machine's memory, for a job: a network on the CPU holds its activations there, too."""
+    """Main memory for a job in GB; on a CPU it also has to hold the activations."""
     workers = config["dataset"]["workers"] if config["dataset"]["folder"] else 0
     activations = 0 if place.on_gpu else Networks(Path(config["results"])).size(config)[1] * config["batch_size"] / 2e10
     return math.ceil(BASE_GB + workers + activations)
@@ -142,14 +142,14 @@ def _sizes(config: dict) -> list[int]:
 
 
 def key(config: dict) -> str:
-    """What the time of an image on a device depends on: network, data shape, batch, numerics, threads, optimizer."""
+    """What the time for an image on a device depends on: network, data shape, batch, numerics, threads, optimizer."""
     return json.dumps(
         _step(config) | {"threads": config["threads"], "optimizer": config["optimizer"]["name"]}, sort_keys=True
     )
 
 
 def step_key(config: dict) -> str:
-    """The same without what hardly matters on a GPU."""
+    """As `key`, without threads and optimizer, which hardly matter on a GPU."""
     return json.dumps(_step(config), sort_keys=True)
 
 
@@ -163,7 +163,7 @@ def _network(config: dict) -> dict:
 
 
 class Networks:
-    """Parameters and multiply-adds of networks, counted once and kept."""
+    """Parameters and multiply-adds of networks, counted once and kept in networks.json."""
 
     def __init__(self, results: Path):
         self.path = results / "networks.json"
@@ -175,7 +175,7 @@ class Networks:
         if name not in self.known:
             counted = _counted(_network(config))
             self.known[name] = counted
-            with contextlib.suppress(OSError), locked(self.path.parent):  # a plan may write nothing
+            with contextlib.suppress(OSError), locked(self.path.parent):  # a plan works without write permission
                 write_json(self.path, {"sizes": self._read() | {name: counted}})
         return self.known[name]
 
@@ -184,7 +184,7 @@ class Networks:
 
 
 def _counted(network: dict) -> list[int]:
-    import torch  # which takes seconds to import
+    import torch  # takes seconds
 
     from models.size import measured
     from training.build import make_network
@@ -197,7 +197,7 @@ def _counted(network: dict) -> list[int]:
 
 
 def read_calibration(results: Path) -> dict[tuple[str, str], dict]:
-    """What `calibrate` measured, by device and `key`, if on a machine like this one. Raises DamagedFile."""
+    """What `calibrate` measured, by device and `key`; {} if on another kind of machine. Raises DamagedFile."""
     advice = "delete it, and for better estimates run: python sweep.py calibrate=true"
     content = _read(results / "calibration.json", advice, machine=dict, networks=dict)
     if content.get("machine") != _machine():
@@ -206,14 +206,14 @@ def read_calibration(results: Path) -> dict[tuple[str, str], dict]:
 
 
 def read_check(results: Path) -> dict[tuple[str, str], dict]:
-    """Images a second and peak of memory that gpu-check measured, by device and `step_key`."""
+    """Images per second and peak memory as measured by gpu-check, by device and `step_key`."""
     content = _read(results / "gpu_check.json", "delete it, and run: make gpu-check", gpu=str, models=dict)
     rows = [row for rows in content.get("models", {}).values() for row in rows.values()]
     return {(content["gpu"], row["step"]): row for row in rows if "step" in row and row.get("images_per_second")}
 
 
 def _read(path: Path, advice: str, **kinds: type) -> dict:
-    """As read_json; {} where there is no file."""
+    """As read_json, but {} if there is no file."""
     try:
         return read_json(path, advice, **kinds)
     except FileNotFoundError:
@@ -240,7 +240,7 @@ def calibrate(jobs, results: Path, place: Place, quiet: bool = False) -> Path:
 
 
 def _time_steps(plain: dict, place: Place, results: Path) -> dict:
-    """On a GPU the real batch, and the memory that it takes; on a CPU as much of it as takes seconds."""
+    """Seconds per image; on a GPU for the real batch, with its peak memory, on a CPU for a batch that takes seconds."""
     import torch
 
     from runs.schema import build

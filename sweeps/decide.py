@@ -1,7 +1,8 @@
-"""`sweep.py decide=hours`: train what decides the tier's open claims, the cheapest first, look by look.
+"""`sweep.py decide=hours`: train the runs that decide the tier's open claims, the cheapest first, look by look.
 
-A look at a claim is its experiment with so many seeds as analysis/looks.py says, of the entries that it compares. What
-one look has decided is not trained further; the intervals of such a tier are wide enough for all looks together.
+A look at a claim is its experiment, only the entries that the claim compares, with one of the numbers of seeds in
+analysis/looks.py. A claim that one look has decided gets no further seeds; the intervals of such a tier are widened to
+cover all looks together.
 """
 
 import functools
@@ -19,10 +20,13 @@ OPEN = (INCONCLUSIVE, NOT_RUN)
 
 @dataclass(frozen=True)
 class Look:
-    """The next look at some claims. jobs: to train now; hours: of this machine, with the runs that wait for these."""
+    """The next look at some claims.
+
+    jobs: to train now. hours: on this machine, including the runs that wait for these.
+    """
 
     experiment: str
-    labels: tuple[str, ...]  # none: all entries
+    labels: tuple[str, ...]  # empty: all entries
     seeds: int
     claims: tuple[str, ...]
     jobs: tuple[Job, ...]
@@ -37,9 +41,10 @@ class Look:
 def next_looks(
     open_claims: Sequence[Verdict], plan: Callable[[str, int], Plan | None], price: Callable[[Plan, list, list], float]
 ) -> list[Look]:
-    """The next look at each open claim, the cheapest first. A claim whose last look is over has none.
+    """The next look at each open claim, the cheapest first; none for a claim that has had its last look.
 
-    plan: of an experiment with so many seeds, None where the tier has none; price: hours of jobs and of what waits.
+    plan: returns the plan of an experiment with so many seeds, or None if it does not exist at the tier. price: returns
+    the hours of jobs and of the runs that wait for them.
     """
     groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for claim in open_claims:
@@ -59,7 +64,7 @@ def next_looks(
 
 
 def with_seeds(experiment: Experiment, seeds: int) -> Experiment:
-    """The experiment with the first so many seeds from 0 that select nothing."""
+    """Give the experiment the first `seeds` seeds, counted from 0, that are not among its selecting seeds."""
     experiment.base["seeds"] = [seed for seed in range(100) if seed not in experiment.protocol["seeds"]][:seeds]
     return experiment
 
@@ -68,9 +73,10 @@ def spend(
     hours: float, claims: Callable[[], list[Verdict]], ahead: Callable[[list[Verdict]], list[Look]],
     train: Callable[[Look], float],
 ) -> Iterator[str]:  # fmt: skip
-    """Train the cheapest look that fits into what is left, judge anew, and so on; yields what happens, a line each.
+    """Train the cheapest look that the remaining hours allow, judge again, and repeat; yields progress line by line.
 
-    claims: their verdicts now; train: the hours that a look took; what it leaves undone is not tried again.
+    claims: returns the present verdicts. train: trains a look and returns the hours it took; a run that it leaves
+    unfinished is not tried again.
     """
     left, stuck = hours, set()
     before = {(claim.key, claim.place) for claim in claims() if claim.verdict in OPEN}

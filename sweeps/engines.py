@@ -1,6 +1,6 @@
 """Engines train the runs that a queue gives them, one or many at a time: in this process, or in workers.
 
-An engine says with `room` whether it takes one more task now, `start`s it, and gives with `ended` back what is over.
+`room` says whether an engine takes one more task now, `start` starts it, and `ended` returns the tasks that have ended.
 sweeps/slurm.py and sweeps/on_ray.py are engines, too.
 """
 
@@ -19,27 +19,27 @@ from .place import Place, placed_device
 from .plan import Job
 from .worker import Outcome
 
-Ended = tuple["Task", Outcome | None]  # None: the engine does not know; what is on disk tells
+Ended = tuple["Task", Outcome | None]  # None: the engine does not know; the run's folder tells
 
 
 @dataclass(eq=False)
 class Task:
-    """A job in the queue, and how it has fared."""
+    """A job in the queue, and what has happened to it so far."""
 
     job: Job
-    seconds: float  # that it takes, as far as is known
+    seconds: float  # estimated duration
     share: Fraction = Fraction(1)  # of a GPU
     tries: int = 0
-    deaths: int = 0  # since its last new epoch
+    deaths: int = 0  # of its process, since its last new epoch
     crashes: int = 0
     started: str = ""
-    epoch: int = 0  # the last one that a try began after
-    whole: bool = field(default=False)  # it did not fit into its share
+    epoch: int = 0  # the last epoch after which a try began
+    whole: bool = field(default=False)  # needs a whole GPU, as it did not fit into its share
 
     def config(self, place: Place) -> dict:
-        """What the worker is handed. It refuses to train anything but what was planned."""
+        """The config for the worker, which refuses to train any other run than the planned one."""
         config: dict = self.job.config | {"device": placed_device(self.job.config, place), "planned": self.job.run.id}
-        if place.gpus and config["dataset"]["folder"]:  # a GPU's share of the cores decodes its pictures
+        if place.gpus and config["dataset"]["folder"]:  # a GPU's share of the cores decodes its images
             cores = int((os.cpu_count() or 1) * self.share / len(place.gpus)) - config["threads"]
             config["dataset"] = config["dataset"] | {"workers": max(config["dataset"]["workers"], cores)}
         return config
@@ -51,11 +51,11 @@ class Engine(Protocol):
     def start(self, task: Task) -> None: ...
 
     def ended(self, seconds: float) -> list[Ended]:
-        """What has ended, waited for at most so long."""
+        """The tasks that have ended; waits at most so many seconds for the first."""
         ...
 
     def leave(self) -> None:
-        """Have what is running save its state and end; called again as long as something runs."""
+        """Make running tasks save their state and end; called repeatedly while something runs."""
         ...
 
     def close(self) -> None: ...
@@ -85,7 +85,7 @@ class Here:
 
 
 class Local:
-    """Worker processes of this machine, each a run at a time, and each bound to its GPU before torch is imported."""
+    """Worker processes on this machine. Each trains a run at a time and is bound to its GPU before it imports torch."""
 
     def __init__(self, place: Place):
         self.place = place
@@ -101,7 +101,7 @@ class Local:
         gpu = self._freest()
         self.free[gpu] -= task.share
         pool = self.idle[gpu].pop() if self.idle[gpu] else self._worker(gpu)
-        # A signal that comes while the worker starts waits there until `bind` minds it.
+        # A signal that arrives while the worker starts stays pending there until `bind` has set its handlers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
         try:
             future = pool.submit(worker.train_job, task.config(self.place))
@@ -126,7 +126,7 @@ class Local:
         return over
 
     def leave(self) -> None:
-        pass  # the signal's handler told the workers
+        pass  # the signal handler has told the workers
 
     def close(self) -> None:
         for one in multiprocessing.active_children() if self.running else ():
@@ -146,7 +146,7 @@ class Local:
 
 
 def engine(place: Place, launcher: dict) -> Engine:
-    """The engine of a launcher. Raises ConfigError."""
+    """The engine for a launcher. Raises ConfigError."""
     if launcher["name"] == "slurm":
         from .slurm import Slurm
 

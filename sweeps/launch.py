@@ -1,4 +1,4 @@
-"""One queue for the runs of all experiments of a command, longest first; what became of them is read from disk."""
+"""One queue for the runs of all experiments of a command, longest first; their outcomes are read from disk."""
 
 import os
 import sys
@@ -18,15 +18,15 @@ from .worker import Failure, Outcome, stop
 
 POLL_SECONDS = 1.0
 LOG_SECONDS = 60.0
-DEATHS = 2  # a run that died more often, without a new epoch in between, is given up
+DEATHS = 2  # a run whose process died more often, without a new epoch in between, is given up
 
 
 class Queue:
     """Trains jobs with an engine; more may be added while others are trained.
 
-    A job's failure does not stop the others. Runs whose process died are tried again, with `retry` also those that
-    crashed, once, and those that did not fit into their share of a GPU, alone on one; runs that another process trains
-    are waited for. failed: a line for each that did not end, by its name. history: who ran where and when.
+    A job's failure does not stop the others. A run whose process died is retried; one that did not fit into its share
+    of a GPU is retried alone on one; with `retry`, one that crashed is retried once. A run that another process is
+    training is waited for. failed: by name, a line for each run that did not end. history: who ran where and when.
     """
 
     def __init__(self, engine: Engine, retry: bool, estimate: Callable[[Job], tuple[float, Fraction]]):
@@ -49,7 +49,7 @@ class Queue:
         stop.__exit__(*_)
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Those that are new, each once, however many experiments ask for it."""
+        """Add the jobs that are new; a run that several experiments ask for is trained once."""
         new = [job for job in {job.run.name: job for job in jobs}.values() if job.run.name not in self.known]
         self.known |= {job.run.name for job in new}
         self.waiting += [Task(job, *self.estimate(job)) for job in new]
@@ -59,7 +59,10 @@ class Queue:
         self.progress.bar.write(text)
 
     def wait(self) -> set[str]:
-        """Until some runs have ended, or failed for good: their names; none when all have. Raises Interrupted."""
+        """Wait until some runs have ended or finally failed, and return their names; an empty set once all have.
+
+        Raises Interrupted.
+        """
         over: set[str] = set()
         while not over and (self.waiting or self.running or self.busy):
             over |= self._start()
@@ -72,12 +75,12 @@ class Queue:
         return over
 
     def _start(self) -> set[str]:
-        """Hand out what the engine has room for, longest first, what was tried before last; names of what has ended."""
+        """Start what the engine has room for, the longest first and retries last; returns names of ended runs."""
         over = set()
         self.waiting.sort(key=lambda task: (task.tries, -task.seconds))
         while self.waiting and not stop.requested and self.engine.room(self.waiting[0]):
             task = self.waiting.pop(0)
-            if task.job.run.ended():  # another sweep was faster
+            if task.job.run.ended():  # another sweep has trained it
                 over.add(task.job.run.name)
             elif task.job.run.folder.exists() and task.job.run.busy():
                 self.busy.append(task)
@@ -89,7 +92,7 @@ class Queue:
         return over
 
     def _judged(self, task: Task, outcome: Outcome | None) -> set[str]:
-        """What became of a task that is over: its name, if nothing more is to come."""
+        """Decide what follows a task that is over: {its name} if nothing does, else an empty set."""
         name = task.job.run.name
         if outcome:
             self.history.append((name, outcome))
@@ -112,7 +115,7 @@ class Queue:
         ):
             self.waiting.append(task)
             return set()
-        hint = "; a smaller part at a time fits: accumulate=2" if failure.kind == "memory" else ""
+        hint = "; accumulate=2 halves the images in memory at a time" if failure.kind == "memory" else ""
         self.failed[name] = f"{name}: {failure.reason}{hint}"
         return {name}
 
@@ -130,14 +133,14 @@ class Queue:
         stop.check()
 
     def use(self, slots: int) -> float | None:
-        """The share of the time of so many GPUs, from the first run's start to the last one's end, that runs took."""
+        """The fraction of `slots` GPUs' time that runs took, from the first run's start to the last one's end."""
         spans = [(outcome.began, outcome.ended) for _, outcome in self.history]
         length = max((end for _, end in spans), default=0) - min((begin for begin, _ in spans), default=0)
         return sum(end - begin for begin, end in spans) / length / slots if length and slots else None
 
 
 def recorded(run: Run, started: str) -> Failure:
-    """Why a run has not ended whose engine says nothing of it."""
+    """Why a run has not ended, if its engine does not know."""
     status = run.status()
     if status.get("state") == "failed" and status.get("updated", "") >= started:
         return Failure("crashed", status["reason"])
@@ -145,16 +148,16 @@ def recorded(run: Run, started: str) -> Failure:
 
 
 class Progress:
-    """Epochs over all jobs, read from their folders, so that it does not matter who trains them.
+    """Epochs done over all jobs, read from their folders, so it does not matter which process trains them.
 
-    A bar at a terminal, a line a minute in a log file.
+    Shown as a bar at a terminal, as a line a minute in a log file.
     """
 
     def __init__(self):
         self.epochs: dict[Path, int] = {}
         self.done: dict[Path, int] = {}
         self.waiting: dict[Path, Run] = {}
-        self.changed: dict[Path, int] = {}  # when a folder was last changed, in its file system's nanoseconds
+        self.changed: dict[Path, int] = {}  # each folder's mtime in nanoseconds when it was last read
         self.started = now()
         self.begun, self.before = time.monotonic(), 0  # epochs
         self.lock = threading.Lock()
@@ -169,7 +172,7 @@ class Progress:
                 self.epochs[job.run.folder], self.done[job.run.folder] = job.config["epochs"], 0
                 self.waiting[job.run.folder] = job.run
             self._look()
-            if not self.bar.total:  # what was done before counts for nothing in the time that is left
+            if not self.bar.total:  # epochs done before do not count in the estimate of the time left
                 self.bar.initial = self.bar.n = self.before = sum(self.done.values())
             self.bar.total = sum(self.epochs.values())
 
@@ -188,7 +191,7 @@ class Progress:
                 print(self.line(), file=sys.stderr, flush=True)
 
     def line(self) -> str:
-        """Where the sweep is, and the time left if it goes on as it has gone so far."""
+        """The sweep's progress, and the time left at the speed so far."""
         done, total = sum(self.done.values()), sum(self.epochs.values())
         line = f"{len(self.epochs) - len(self.waiting)} of {len(self.epochs)} runs, {done} of {total} epochs"
         if done == self.before:
@@ -203,7 +206,7 @@ class Progress:
             self.bar.update(sum(self.done.values()) - self.bar.n)
 
     def _look(self) -> None:
-        """Reads the status of those alone whose folder has changed: one look at the folder of runs says which."""
+        """Reads a run's status only if its folder has changed, which one scan of the parent folder shows."""
         for parent in {folder.parent for folder in self.waiting}:
             for entry in os.scandir(parent) if parent.exists() else ():
                 folder = Path(entry.path)
@@ -217,9 +220,9 @@ class Progress:
                 if status.get("state") in ENDED:
                     del self.waiting[folder]
                 if status.get("state") in ENDED or self._failed(status):
-                    # An early end does its remaining epochs at once, so that the estimate stays right.
+                    # A run that ends early counts all its epochs as done, so that the estimate stays right.
                     self.done[folder] = self.epochs[folder]
 
     def _failed(self, status: dict) -> bool:
-        """Whether the run's newest try failed, and not one before this sweep."""
+        """Whether the run failed in this sweep, not only in an earlier one."""
         return status.get("state") == "failed" and status.get("updated", "") >= self.started

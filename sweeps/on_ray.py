@@ -1,4 +1,4 @@
-"""Runs as tasks of Ray, which places them on the GPUs of a machine or a cluster, and on nodes that come and go."""
+"""Runs as Ray tasks. Ray places them on the GPUs of a machine or a cluster, whose nodes may come and go."""
 
 import logging
 import os
@@ -14,12 +14,12 @@ from .place import Place
 
 
 class OnRay:
-    """Everything is handed over at once, longest first. A task whose process or node dies goes back to our queue."""
+    """All tasks are submitted at once, the longest first. One whose process or node dies returns to our queue."""
 
     def __init__(self, place: Place, launcher: dict):
         import ray  # pyright: ignore[reportMissingImports]
 
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do from now on
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default
         self.ray, self.place = ray, place
         mine = launcher["address"] is None
         asked: dict[str, Any] = {"num_gpus": launcher["gpus"], "num_cpus": launcher["cpus"], "include_dashboard": False}
@@ -60,7 +60,7 @@ class OnRay:
 
     def leave(self) -> None:
         for reference in self.running:
-            self.ray.cancel(reference, force=False)  # Ctrl-C in the task, on which its run saves its state
+            self.ray.cancel(reference, force=False)  # raises KeyboardInterrupt in the task; its run saves its state
 
     def close(self) -> None:
         self.ray.shutdown()

@@ -1,4 +1,4 @@
-"""What would decide each claim that is not: for `plan=true`, the cheapest first."""
+"""What would decide each open claim, the cheapest first; printed by `plan=true`."""
 
 import functools
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from .show import price
 
 
 def judged_here(results: Path, tier: str) -> list[Verdict]:
-    """The verdicts that rest on this tier's runs, or would; not those on experiments that ran at the paper's scale."""
+    """The verdicts that rest on this tier's runs, or would, except on experiments that ran at the paper's scale."""
     ran = functools.cache(lambda name: tier != "paper" and costs.ran(name, results))
     return [claim for claim in everything(results, tier) if claim.experiment and not ran(claim.experiment)]
 
 
 def table(results: Path, tier: str, plans: Sequence[Plan | str], place: Place) -> str:
-    """A line for each claim that is inconclusive (the seeds that decide it with 80 % power) or not run (its runs)."""
+    """A line for each open claim: if inconclusive, the cost of seeds for 80 % power; if not run, that of its runs."""
     planned = {plan.experiment: plan for plan in plans if not isinstance(plan, str)}
     lines = []
     for claim in judged_here(results, tier):

@@ -1,8 +1,8 @@
 """Every paper-tier experiment, checked without a GPU: `python -m sweeps.paper_check` or `make paper-check`.
 
-Each grid entry is composed, its full-size network built and a whole training step run on device="meta", where a
-tensor on the wrong device or a hidden read-back raises. Each network then does one real step with a batch of 2.
-Prints parameters, multiply-adds an image and the memory that activations take at the paper's batch size.
+Composes each grid entry, builds its full-size network and runs a whole training step on device="meta", where a tensor
+on the wrong device or a hidden read-back raises. Then each network takes one real step with a batch of 2. Prints
+parameters, multiply-adds an image, and the memory that activations take at the paper's batch size.
 """
 
 import gc
@@ -34,7 +34,7 @@ def main() -> None:
         for experiment in experiments:
             try:
                 base = cli.plain(compose("train", [f"experiment={experiment}"]))
-            except ConfigError as error:  # it has no paper tier
+            except ConfigError as error:  # the experiment has no paper tier
                 print(f"{experiment:14} left out: {error}")
                 continue
             for label, groups, axes, _ in grid_entries(base):
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def meta_step(config) -> int:
-    """Takes a whole step on device="meta"; returns the bytes of its batch's activations."""
+    """Take a whole step on device="meta"; returns the bytes of the batch's activations."""
     device = torch.device("meta")
     trainer = Trainer(config, device, images=10 * config.batch_size)
     shape = config.dataset.image_shape
@@ -70,7 +70,7 @@ def meta_step(config) -> int:
     def note(tensor):
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            saved[storage._cdata] = storage  # kept, so that no later storage takes its address
+            saved[storage._cdata] = storage  # kept alive, so that no later storage reuses its address
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):

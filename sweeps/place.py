@@ -1,4 +1,4 @@
-"""What a launcher trains on, seen without torch: which GPUs or cores, of what kind, how many runs at a time."""
+"""What a launcher trains on, found without torch: which GPUs or cores, of what kind, how many runs at a time."""
 
 import functools
 import os
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runs.schema import ConfigError
 
-UNKNOWN_GPU = "GPU"  # of a cluster whose GPUs nothing names
+UNKNOWN_GPU = "GPU"  # on a cluster, if nothing says which kind
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Place:
-    """device: its name, which prices hang on; slots: how many GPUs, or runs on a CPU, work at a time."""
+    """device: its name, by which times are looked up; slots: how many GPUs, or runs on a CPU, work at a time."""
 
     device: str
     slots: int
-    gpus: tuple[Gpu, ...] = ()  # that are shared out here
+    gpus: tuple[Gpu, ...] = ()  # those of this machine that the launcher distributes runs over
 
     @property
     def on_gpu(self) -> bool:
@@ -32,9 +32,9 @@ class Place:
 
 
 def place(config: dict) -> Place:
-    """Where the launcher of a plain config would train; a plan may ask for GPUs that are not here.
+    """Where the launcher of a plain config would train.
 
-    Raises ConfigError for that in all other cases.
+    Raises ConfigError if it asks for more GPUs than this machine has; only plan=true may do that.
     """
     launcher, device = config["launcher"], config["device"]
     name, asked = launcher["name"], launcher["gpus"]
@@ -53,7 +53,7 @@ def place(config: dict) -> Place:
         if wanted and asked > len(gpus):
             raise ConfigError(
                 f"launcher.gpus={asked}: this machine shows {len(gpus)} GPUs (nvidia-smi, CUDA_VISIBLE_DEVICES); "
-                f"device=cpu tries the placement without"
+                f"device=cpu tries out the placement without GPUs"
             )
         gpus = gpus[:asked] if wanted else tuple(Gpu(str(number), "cpu") for number in range(asked))
     if gpus:
@@ -63,19 +63,19 @@ def place(config: dict) -> Place:
 
 
 def placed_device(config: dict, place: Place) -> str:
-    """What `device` says to a run there: one that is given a GPU never falls to the CPU."""
+    """The `device` setting of a run there; a run that is given a GPU never falls back to the CPU."""
     return "cuda" if config["device"] == "auto" and place.on_gpu else config["device"]
 
 
 def jobs_gpus(config: dict) -> int:
-    """GPUs of a job on a cluster."""
+    """GPUs for each job on a cluster."""
     asked = config["launcher"]["gpus_per_node"]
     return (0 if config["device"] == "cpu" else 1) if asked is None else asked
 
 
 @functools.cache
 def visible() -> tuple[Gpu, ...]:
-    """The GPUs that CUDA would show to a process; none without a driver."""
+    """The GPUs that a process would see through CUDA; none without a driver."""
     command = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
     try:
         lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
@@ -92,7 +92,7 @@ def visible() -> tuple[Gpu, ...]:
     for one in asked.split(",") if asked.strip() else []:
         matching = [gpu for index, uuid, gpu in found if one.strip() == index or uuid.startswith(one.strip())]
         if not matching and not one.strip().startswith("MIG-"):
-            break  # as CUDA does: what follows an id that is not there does not count
+            break  # as CUDA does: it ignores everything after an invalid id
         name, gib = (matching[0].name, matching[0].gib) if matching else (f"{found[0][2].name} MIG", None)
         chosen.append(Gpu(one.strip(), name, gib))
     return tuple(chosen)

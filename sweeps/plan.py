@@ -1,6 +1,6 @@
-"""From an experiment's question to the list of its runs, as far as what is on disk determines it.
+"""From an experiment's question to the list of its runs, as far as the results on disk determine it.
 
-Nothing is remembered between commands: every plan replays the protocol from the runs' own records.
+Nothing is stored between commands: every plan replays the protocol from the runs' own records.
 """
 
 import functools
@@ -24,22 +24,22 @@ from runs.schema import TIERS, ConfigError, walk
 
 from . import protocol
 
-# What a command may change without changing what the experiment asks, besides every operational setting.
+# Besides every operational setting, what a command may change without changing what the experiment asks.
 PLACES = {"launcher", "hydra"}
-# No part of a run's identity, and still what the experiment asks.
+# Not part of a run's identity, but part of what the experiment asks.
 ASKED = {"seeds", "grid", "source", "protocol"}
 
 
 @dataclass
 class Job:
-    """One run of a plan: its grid entry and stage, its resolved config, the command line that composes it again."""
+    """One run of a plan: its grid entry, stage, resolved config, and the overrides that compose that config."""
 
     label: str
     stage: str  # grid, refine, extend or report
     setting: tuple  # (path, value) pairs of the entry's axes
     config: dict
     overrides: list[str]
-    archived: list[dict] | None = None  # its rows, if it counts as done by the archive
+    archived: list[dict] | None = None  # its rows, if it counts as done because the archive has it
 
     @cached_property
     def run(self) -> Run:
@@ -47,7 +47,7 @@ class Job:
 
     @cached_property
     def status(self) -> dict:
-        """What status.json said when it was first asked for; see Plan, which is made anew for a new look."""
+        """status.json as first read; for its present content make a new plan."""
         return self.run.status()
 
     @cached_property
@@ -58,14 +58,14 @@ class Job:
         return self.run.rows() if self.archived is None else self.archived
 
     def manifest(self) -> dict:
-        """What the archive and figures need to know of the run."""
+        """What the archive and the figures need to know about the run."""
         folder = str(self.run.folder.resolve())
         return {"folder": folder, "label": self.label, "stage": self.stage, "config": science(self.config)}
 
 
 @dataclass
 class Selection:
-    """What the protocol chose for a grid entry, and from what."""
+    """What the protocol chose for a grid entry, why, and among which scores."""
 
     label: str
     chosen: protocol.Score
@@ -76,16 +76,14 @@ class Selection:
 @dataclass
 class Plan:
     experiment: str
-    label: str  # the tier, or "custom" if the command changes more than where and how it runs
+    label: str  # the tier, or "custom" if the command changes more than where and how runs are trained
     results: Path
     jobs: list[Job]
     changes: list[str]  # overrides that make it custom
     selections: list[Selection] = field(default_factory=list)
-    waiting: list[tuple[str, dict]] = field(default_factory=list)  # labels and configs like those of runs to come
-    elsewhere: dict[str, list[Job]] = field(
-        default_factory=dict
-    )  # by label: another experiment's runs that choose for it
-    only: list[str] = field(default_factory=list)  # the entries to train; none: all
+    waiting: list[tuple[str, dict]] = field(default_factory=list)  # label, and a config like that of the run to come
+    elsewhere: dict[str, list[Job]] = field(default_factory=dict)  # by label: runs of another experiment that tune it
+    only: list[str] = field(default_factory=list)  # the entries to train; empty: all
 
     @property
     def path(self) -> Path:
@@ -96,22 +94,22 @@ class Plan:
 
     @property
     def to_come(self) -> list[dict]:
-        """Configs like those of the runs that wait for others to choose, as far as they can be counted."""
+        """Configs like those of the runs whose setting is not chosen yet, as far as they can be counted."""
         return [config for _, config in self.waiting]
 
     def hangs_on(self) -> set[str]:
-        """The names of the runs whose end may change the plan."""
+        """Names of the runs whose end may change the plan."""
         return {job.run.name for jobs in (self.jobs, *self.elsewhere.values()) for job in jobs}
 
     def asked(self, labels: tuple[str, ...] = ()) -> tuple[list[Job], list[dict]]:
-        """The missing runs of these entries (none: of all), those that choose for them first, and what is to come."""
+        """The missing runs of these entries (empty: all), other experiments' tuning runs first; and what is to come."""
         chosen = labels or tuple(dict.fromkeys([*(job.label for job in self.jobs), *self.elsewhere]))
         tuning = {job.run.id: job for label in chosen for job in self.elsewhere.get(label, []) if not job.done}
         own = [job for job in self.missing() if job.label in chosen]
         return [*tuning.values(), *own], [config for label, config in self.waiting if label in chosen or not labels]
 
     def wanted(self) -> list[Job]:
-        """What this command is to train: the missing jobs of the entries in `only`, or all."""
+        """The jobs that this command is to train: the missing ones, only those of the entries in `only` if given."""
         return [job for job in self.missing() if not self.only or job.label in self.only]
 
     @property
@@ -125,7 +123,7 @@ class Plan:
         }
 
     def write(self) -> Path:
-        """Write down which runs the figure is made of, for figures/ to read."""
+        """Write the list of runs that the figure is made of, for figures/ to read."""
         write_json(self.path, self.content)
         if self.selections:
             path = self.path.with_name(f"selection-{self.experiment}.csv")
@@ -134,10 +132,10 @@ class Plan:
 
 
 class Experiment:
-    """The composed experiment. Composing takes 0.1 s, so it is done once a grid entry; points differ in values only.
+    """The composed experiment. Composing takes 0.1 s, so it is done once a grid entry; points only differ in values.
 
-    config: as Hydra composed it from the command line `given`, or the same plain. Called under @hydra.main. Raises
-    ConfigError if there is no grid or a point is out of range.
+    config: what Hydra composed from the command line `given`, or the same as a plain dict. Must be called under
+    @hydra.main. Raises ConfigError if there is no grid or a value is out of range.
     """
 
     def __init__(self, config: DictConfig | dict, given: list[str]):
@@ -158,29 +156,29 @@ class Experiment:
                 )
             self.entries.append(Entry(label, entry.chosen, axes | shared, None))
         for entry in self.entries:
-            if "class_path" in (chosen := entry.composed["optimizer"]):  # refused before anything is trained
+            if "class_path" in (chosen := entry.composed["optimizer"]):  # to refuse it before anything is trained
                 kept(["class", chosen["class_path"], chosen["code"]], partial(check_class, chosen))
         labels = {entry.label for entry in self.entries}
         for label in self.base["only"]:
             if label not in labels:
-                raise ConfigError(f"only={label}: not an entry of the grid; choose from {', '.join(sorted(labels))}")
+                raise ConfigError(f"only={label} is not an entry of the grid; choose from {', '.join(sorted(labels))}")
         for key, seeds in (("seeds", self.base["seeds"]), ("protocol.seeds", self.protocol["seeds"])):
             if not seeds or len(set(seeds)) < len(seeds):
-                raise ConfigError(f"{key}={seeds}: at least one seed, each once")
+                raise ConfigError(f"{key}={seeds}: give at least one seed, each once")
         both = set(self.protocol["seeds"]) & set(self.base["seeds"])
         if self.protocol["tune"] and both:
             raise ConfigError(
-                f"protocol.seeds={min(both)}: a seed for selection cannot also be one for reporting (`seeds`)"
+                f"protocol.seeds={min(both)}: a seed that selects a setting cannot also report it (`seeds`)"
             )
         self.changes = [text for text in given if not self._neutral(text.lstrip("+~").split("=")[0])]
         self.label = "custom" if self.changes else self.base["tier"]
         self.name = self.base["experiment"] or "sweep"
         self.results = Path(self.base["results"])
         self.archived = archive.rows_by_run(self.results / self.label) if self.base["archive"] else {}
-        self.jobs: dict[tuple, Job] = {}  # by entry, stage, setting and seed, as they were when last looked at
+        self.jobs: dict[tuple, Job] = {}  # by entry, stage, setting and seed, as of the latest plan
 
     def _neutral(self, key: str) -> bool:
-        """Whether a setting of the command line leaves alone what the experiment asks."""
+        """Whether this key on the command line leaves unchanged what the experiment asks."""
         if key.split(".")[0] in PLACES | ASKED:
             return key.split(".")[0] in PLACES
         found = [
@@ -191,7 +189,7 @@ class Experiment:
         return bool(found) and not any(found)
 
     def plan(self, changed: set[str] | None = None) -> Plan:
-        """All runs that are known by now, from what is on disk; only `changed` ones, by name, are looked at again."""
+        """The plan with all runs known so far from disk. changed: names of the only runs to read again; None: all."""
         self.jobs = {at: job for at, job in self.jobs.items() if changed is not None and job.run.name not in changed}
         jobs, selections, to_come, elsewhere, tuned_elsewhere = [], {}, [], {}, {}
         for entry in self.entries:
@@ -216,7 +214,7 @@ class Experiment:
         return Plan(self.name, self.label, self.results, jobs, self.changes, found, to_come, elsewhere, only)
 
     def _tune(self, entry: "Entry") -> tuple[list[Job], Selection | None]:
-        """The selecting runs so far, and what they chose if none of them is missing."""
+        """The selecting runs so far, and what they select if none of them is missing."""
         stage, new, tried, jobs, refined, beyond = "grid", entry.settings(), [], [], None, []
         while True:
             tried = [*tried, *new]
@@ -242,7 +240,7 @@ class Experiment:
         return [tuple((best | {"optimizer.lr": lr}).items()) for lr in protocol.refine(lrs, best["optimizer.lr"])]
 
     def _tuned_elsewhere(self, settings_of: str) -> tuple[list[Job], Selection | None]:
-        """As `_tune`, of an entry of another experiment at the same tier."""
+        """As `_tune`, for an entry of another experiment at the same tier."""
         name, _, label = settings_of.partition(".")
         chosen = [one for one in self.given if one.split("=")[0] not in ("experiment", "only", "also")]
         chosen.append(f"experiment={name}")
@@ -286,9 +284,9 @@ class Experiment:
 
 
 class Entry:
-    """One entry of a grid: what composes it, and its axes, by the path of the setting that they vary.
+    """One entry of a grid: the overrides that compose it, and its axes by the path of the setting that each varies.
 
-    settings_of: the entry whose chosen settings it takes. Raises ConfigError.
+    settings_of: the entry whose chosen setting this one takes. Raises ConfigError.
     """
 
     def __init__(self, label: str, chosen: list[str], axes: dict[str, list], settings_of: str | None):
@@ -307,9 +305,9 @@ class Entry:
         return [f"{path}={json.dumps(value)}" for path, value in values.items()]
 
     def point(self, values: dict, seed: int) -> dict:
-        """The config of one run, as its command line composes it; shares with the entry's what it does not change.
+        """The config of one run, as its command line would compose it; shares unchanged sections with the entry's.
 
-        Composing takes 0.1 s, so values are put into the entry's config, but for those that other settings are made of.
+        Composing takes 0.1 s, so values are put into the entry's config, except those that other settings interpolate.
         """
         read = {path: value for path, value in values.items() if self._is_read(path)}
         base = compose((*self.chosen, *self.spelled(read)))[0] if read else self.composed
@@ -338,7 +336,7 @@ def check_class(chosen: dict) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def compose(overrides: tuple[str, ...]) -> tuple[dict, set[str]]:
-    """The resolved config of a command line, and the paths that its other settings are made of. Under @hydra.main."""
+    """The resolved config of a command line, and the paths that its settings interpolate. Under @hydra.main."""
 
     def composed() -> tuple[dict, list[str]]:
         config = cli.recomposed(overrides)
@@ -351,19 +349,19 @@ def compose(overrides: tuple[str, ...]) -> tuple[dict, set[str]]:
 
 
 def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list], str | None]]:
-    """(label, chosen groups, axes by path, settings_of) of each entry of the tier's grid, or else of the paper's.
+    """(label, chosen groups, axes by path, settings_of) of each entry of the tier's grid, by default the paper's.
 
-    An entry is named after its optimizer, or says `optimizer: name`; it may choose any other group the same way
+    An entry is named after its optimizer, or says `optimizer: name`; it may choose any other group in the same way
     (`schedule: warm_restarts`). Its lists are the axes: `lr` and other settings of the optimizer, or paths such
     as `model.depth`. `settings_of: sgdm` takes what the protocol chose for that entry, `settings_of: fig1ab.sgdm` what
-    it chose in another experiment. In the smoke tier an axis keeps two points.
+    it chose in another experiment. In the smoke tier each axis keeps its first two points.
     """
     unknown = [key for key in config["grid"] if key not in TIERS]
     if unknown:
-        raise ConfigError(f"grid.{unknown[0]}: a grid belongs to a tier, {' '.join(TIERS)}: grid.paper.{unknown[0]}")
+        raise ConfigError(f"grid.{unknown[0]}: name a tier first ({' '.join(TIERS)}), as in grid.paper.{unknown[0]}")
     grid = config["grid"].get(config["tier"]) or config["grid"].get("paper")
     if not grid:
-        raise ConfigError("nothing to sweep: choose experiment=..., or give '+grid.paper.sgd.lr=[0.1,0.01]'")
+        raise ConfigError("nothing to sweep: choose experiment=..., or give a grid: '+grid.paper.sgd.lr=[0.1,0.01]'")
     entries, before = [], []
     for label, entry in grid.items():
         settings_of = entry.get("settings_of")
@@ -411,7 +409,7 @@ def selection_rows(selections: list[Selection]) -> list[dict]:
 
 
 def counts(jobs: list[Job]) -> Counter:
-    """How many jobs are finished, diverged, running, stopped, failed, waiting, or done by the archive."""
+    """How many jobs are finished, diverged, running, stopped, failed, waiting, or in the archive."""
     return Counter(state(job) for job in jobs)
 
 

@@ -1,4 +1,4 @@
-"""The tuning protocol of section 4.1, as functions of scores: which setting is chosen, which lr is tried next.
+"""The tuning protocol of section 4.1 as functions of scores: which setting is chosen, and which lr is tried next.
 
 The paper: "The settings of hyper-parameters that can achieve the best performance on the test set are chosen. When
 two settings achieve similar test performance, the setting which converges faster is adopted." And for the adaptive
@@ -13,7 +13,7 @@ from statistics import mean
 
 @dataclass(frozen=True)
 class Score:
-    """A setting's runs over the selecting seeds: mean best accuracy, mean epochs to most of it."""
+    """A setting's result over the selecting seeds: mean best accuracy, and mean epochs to reach most of it."""
 
     setting: tuple  # (path, value) pairs
     accuracy: float
@@ -21,22 +21,22 @@ class Score:
 
 
 def score(setting: tuple, runs: list[list[float]], reach: float) -> Score:
-    """From the accuracy of each epoch, of each run. Epochs count from 1; an empty run scores 0 and never arrives."""
+    """The score from each run's accuracy by epoch. Epochs count from 1; an empty run scores 0 after infinite epochs."""
     best = [max(run, default=0.0) for run in runs]
     return Score(setting, mean(best), mean(_arrival(run, reach) for run in runs))
 
 
 def _arrival(run: list[float], reach: float) -> float:
-    """The first epoch with at least `reach` of the best accuracy (a collapsed run has that of its last at once)."""
+    """The first epoch with at least `reach` of the run's best accuracy (in a collapsed run that may be the first)."""
     return next((epoch for epoch, value in enumerate(run, start=1) if value >= reach * max(run)), math.inf)
 
 
 def choose(scores: list[Score], similar: float) -> tuple[Score, str]:
-    """The chosen score and the reason. Accuracies within `similar` of the highest are similar; the fastest wins.
+    """The chosen score and the reason. Among accuracies within `similar` of the highest, the fastest is chosen.
 
     Raises ValueError without scores.
     """
-    ordered = sorted(scores, key=lambda s: -s.accuracy)  # stable: of equals the first of the grid
+    ordered = sorted(scores, key=lambda s: -s.accuracy)  # stable: among equals the first in the grid
     top = ordered[0]
     # 1e-12: 0.941 and 0.940 are 0.001 apart on paper, not in floats.
     close = [s for s in ordered if top.accuracy - s.accuracy <= similar + 1e-12]
@@ -53,11 +53,10 @@ def choose(scores: list[Score], similar: float) -> tuple[Score, str]:
 
 
 def refine(tried: list[float], best: float) -> list[float]:
-    """The learning rates to try next around the best: [] when nothing is left.
+    """The learning rates to try next around the best one; [] if none is left.
 
-    Between it and its closest neighbour (or, when that leaves nothing new, the other one): the value of one
-    significant digit near their geometric mean. If it is the end of the grid, also one beyond, by the ratio of the
-    last two.
+    Between it and its closest neighbour (or the other one, if that gives nothing new): their geometric mean, rounded to
+    one significant digit. If the best is at the end of the grid, also one value beyond, by the ratio of the last two.
     """
     ordered = sorted(set(tried))
     at = ordered.index(best)
@@ -72,11 +71,11 @@ def refine(tried: list[float], best: float) -> list[float]:
 
 
 def neighbours(tried: list[tuple], best: tuple) -> list[tuple]:
-    """The settings to try next, so that the best lies at no corner: those beside it along each axis, not yet tried.
+    """The settings to try next so that the best is not at the edge of the grid: its untried neighbours along each axis.
 
-    Beside it is the next value that any setting tried has; at the end of these one further: a learning rate by the
-    ratio of the last two, near 1, 2, 3 or 5 times a power of ten; gamma by their difference, within [0, 1]. An axis of
-    one value stays as it is. Not the paper's.
+    A neighbour has the next value among all settings tried. Beyond the last value it is one step further: a learning
+    rate by the ratio of the last two, rounded to 1, 2, 3 or 5 times a power of ten; gamma by their difference, within
+    [0, 1]. An axis with a single value is not extended. This is not in the paper.
     """
     proposed = []
     for axis, (path, value) in enumerate(best):
@@ -101,7 +100,7 @@ def _further(path: str, end: float, before: float) -> float | None:
 
 
 def one_digit(value: float) -> float:
-    """Rounded to one significant digit: 2.236e-4 to 2e-4."""
+    """Rounded to one significant digit: 2.236e-4 gives 2e-4."""
     return float(f"{value:.0e}")
 
 

@@ -25,7 +25,7 @@ STATES = ("finished", "diverged", "running", "stopped", "failed", "waiting", "ar
 
 @dataclass
 class Price:
-    """Hours of the place that the plans are for: at least, as far as is known, at most; and what they are made of."""
+    """What runs cost at a place: their estimates, and the hours as (least, likely, most)."""
 
     place: Place
     costs: list[Cost]
@@ -33,7 +33,7 @@ class Price:
 
     @property
     def hours(self) -> tuple[float, float, float]:
-        """Of this machine's cores together; of a GPU where GPUs train."""
+        """Hours of this machine with all its cores, or GPU hours where GPUs train."""
         slots = 1 if self.place.on_gpu else self.place.slots
         least, likely, most = (
             sum(cost.seconds * cost.spread**sign for cost in self.costs) / 3600 / slots for sign in (-1, 0, 1)
@@ -59,7 +59,7 @@ class Price:
 
 
 def price(plan: Plan, place: Place, jobs: list[Job], to_come: list[dict], seen: frozenset[str] = frozenset()) -> Price:
-    """Of these jobs but those that were seen, and of runs like those that are to come."""
+    """The price of these jobs without those already seen, and of the runs to come."""
     estimates = Costs(plan.jobs, plan.results, place)
     found = [job for job in {job.run.id: job for job in jobs}.values() if job.run.id not in seen]
     configs = [*(job.config for job in found), *to_come]
@@ -67,12 +67,12 @@ def price(plan: Plan, place: Place, jobs: list[Job], to_come: list[dict], seen: 
 
 
 def wanted(plan: Plan, place: Place, seen: frozenset[str] = frozenset()) -> Price:
-    """Of what this command is to train of a plan."""
+    """The price of what this command is to train of a plan."""
     return price(plan, place, plan.wanted(), [] if plan.only else plan.to_come, seen)
 
 
 def total(plans: list[Plan], place: Place) -> Price:
-    """Of several plans; runs that two of them share count once."""
+    """The price of several plans; runs that two of them share count once."""
     costs, disk, seen = [], 0.0, frozenset[str]()
     for plan in plans:
         found = wanted(plan, place, seen)
@@ -82,7 +82,7 @@ def total(plans: list[Plan], place: Place) -> Price:
 
 
 def summary(plan: Plan, place: Place) -> str:
-    """The plan in a line: how many runs, how many are done, and what the rest costs."""
+    """The plan in a line: how many runs, how many of them are done, and what the rest costs."""
     jobs = plan.wanted()
     text = f"{plan.experiment}, tier {plan.label}: {len(plan.jobs)} runs, {len(plan.jobs) - len(plan.missing())} done"
     choosing = sorted({str(job.config["experiment"]) for jobs in plan.elsewhere.values() for job in jobs})
@@ -95,13 +95,13 @@ def summary(plan: Plan, place: Place) -> str:
 
 
 def refuse_over_budget(plans: list[Plan], place: Place, budget: float) -> None:
-    """Raises ConfigError if what is to be trained is likely to take more than the budget's hours."""
+    """Raises ConfigError if the runs to train are likely to take more hours than the budget."""
     found = total(plans, place)
     hours = found.hours[1]
     if hours > budget:
         what = "GPU hours" if place.on_gpu else "hours"
         raise ConfigError(
-            f"the plan needs {found}; budget={budget:g} {what} allows less; choose tier=laptop or tier=smoke, or "
+            f"the plan needs {found}, more than budget={budget:g} {what}; choose tier=laptop or tier=smoke, or "
             f"allow it with budget={math.ceil(hours)}"
         )
 
@@ -119,9 +119,9 @@ def duration(hours: float) -> str:
 
 
 def keep_costs(plans: list[Plan | str], place: Place) -> None:
-    """Write what is missing of each plan and what it costs into results/<tier>/costs.json, for the report.
+    """Write how many runs each plan misses and what they cost into results/<tier>/costs.json, for the report.
 
-    Experiments that this command did not plan keep their entries, unless the file is damaged; a custom plan has none.
+    Experiments that this command did not plan keep their entries, unless the file is damaged; a custom plan gets none.
     """
     for plan in plans:
         if isinstance(plan, str) or plan.label == "custom":
@@ -140,7 +140,7 @@ def keep_costs(plans: list[Plan | str], place: Place) -> None:
 
 
 def plan_table(plans: list[Plan | str], place: Place) -> str:
-    """A line for each plan, or for the text that stands in the place of one, and the sum over distinct runs."""
+    """A line for each plan, or the text that replaces one, and the sum over distinct runs."""
     hours = "GPU hours" if place.on_gpu else "hours here"
     columns = [hours] if place.on_gpu else [hours, "GPU hours"]
     header = "".join(
@@ -160,9 +160,9 @@ def plan_table(plans: list[Plan | str], place: Place) -> str:
         )
     lines.append(f"{'together':43}{_cells(total(real, place))}")
     lines.append("Runs that two experiments share count once in the sum. Runs may end before their last epoch.")
-    lines.append("Refinement is not in the numbers. What was not measured comes from multiply-adds: a range of 4 times")
+    lines.append("Refinement is not included. What was not measured is computed from multiply-adds, which may be wrong")
     lines.append(
-        "less to 4 times more" + ("." if place.on_gpu else "; GPU hours assume 20 TFLOP/s in float32 or 120 in bf16.")
+        "by a factor of 4" + ("." if place.on_gpu else "; GPU hours assume 20 TFLOP/s in float32 or 120 in bf16.")
     )
     return "\n".join(lines)
 
@@ -175,7 +175,7 @@ def _cells(found: Price) -> str:
 
 
 def status_table(plan: Plan, place: Place) -> str:
-    """A line for each grid entry: the states of its runs and the best test accuracy so far, and the time left."""
+    """A line for each grid entry with the states of its runs and the best test accuracy so far; then the time left."""
     entries: dict[str, list[Job]] = {}
     for job in plan.jobs:
         entries.setdefault(job.label, []).append(job)
@@ -193,9 +193,9 @@ def status_table(plan: Plan, place: Place) -> str:
 
 
 def watch(experiments: list, place: Place) -> None:
-    """The state of a sweep, again and again until nothing is left to train; Ctrl-C ends it.
+    """Print the state of a sweep repeatedly until nothing is left to train; Ctrl-C ends it.
 
-    experiments: each, or a line in the place of one that does not exist.
+    experiments: experiments, or lines that replace those that do not exist.
     """
     terminal = sys.stdout.isatty()
     while True:
@@ -210,6 +210,6 @@ def watch(experiments: list, place: Place) -> None:
 def best(jobs) -> str:
     accuracies = []
     for job in jobs:
-        with suppress(TableError):  # the rows of a run that has not ended are restored when it resumes
+        with suppress(TableError):  # damaged rows of an unfinished run are restored when it resumes
             accuracies += [row["test_acc"] for row in job.rows()]
     return f"{max(accuracies):.4f}" if accuracies else ""

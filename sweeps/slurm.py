@@ -1,6 +1,6 @@
 """Runs as jobs of a SLURM cluster, one GPU a job, in arrays; squeue says when they are over.
 
-submitit asks sacct, and without accounting waits for ever for a job that died hard.
+submitit itself asks sacct; on a cluster without accounting it waits forever for a job that was killed.
 """
 
 import logging
@@ -27,9 +27,9 @@ from .place import Place, jobs_gpus
 
 POLL_SECONDS = 5.0  # all users of a cluster share its controller
 OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
-REQUEUES = 20  # after so many time limits a job stays away
-SPARE = 1.5  # of the time that is asked for, and ten minutes
-ARRAY = 1000  # SLURM's own limit, where the cluster does not say
+REQUEUES = 20  # after so many time limits a job is not requeued
+SPARE = 1.5  # the time asked for is this many times the estimate, plus ten minutes
+ARRAY = 1000  # jobs in an array, if the cluster does not report its limit
 
 
 class Slurm:
@@ -38,7 +38,7 @@ class Slurm:
         self.place, self.launcher = place, launcher
         self.name = f"powersgd-{uuid.uuid4().hex[:8]}"
         self.waiting: list[Task] = []
-        self.running: dict[str, tuple[Task, Any]] = {}  # by the number of the job
+        self.running: dict[str, tuple[Task, Any]] = {}  # by job number
         self.seen: set[str] = set()
         self.said = self.cancelled = False
         self.largest = max_array()
@@ -58,7 +58,7 @@ class Slurm:
             for first in range(0, len(tasks), self.largest):
                 self._submit(tasks[first : first + self.largest], *needs)
         if waiting and not self.said:
-            tqdm.write(f"SLURM jobs; to look at them: squeue --name={self.name}")
+            tqdm.write(f"submitted SLURM jobs; see them with: squeue --name={self.name}")
             self.said = True
         until = time.monotonic() + POLL_SECONDS
         while time.monotonic() < until and (self.cancelled or not worker.stop.requested):
@@ -84,7 +84,7 @@ class Slurm:
         pass
 
     def _needs(self, task: Task) -> tuple[int, int, int]:
-        """Minutes, cores and gigabytes of a job."""
+        """Minutes, cores and gigabytes that a job asks for."""
         config, most = task.job.config, self.launcher["minutes"]
         minutes = min(most, math.ceil(SPARE * task.seconds / 60) + 10) if math.isfinite(task.seconds) else most
         workers = config["dataset"]["workers"] if config["dataset"]["folder"] else 0
@@ -114,7 +114,7 @@ class Slurm:
 
 
 def _outcome(job) -> worker.Outcome | None:
-    """What it returned; None if it died first."""
+    """What the job returned; None if it died first."""
     try:
         kind, value = pickle.loads(Path(job.paths.result_pickle).read_bytes())
     except (OSError, pickle.UnpicklingError, EOFError):
@@ -123,7 +123,7 @@ def _outcome(job) -> worker.Outcome | None:
 
 
 def job_states(name: str) -> dict[str, str] | None:
-    """The states of the jobs of this name, as long as SLURM remembers them; None if it does not answer."""
+    """The states of the jobs with this name that SLURM still remembers; None if it does not answer."""
     command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--name={name}"]
     lines = _said(*command)
     return None if lines is None else dict(line.split() for line in lines.splitlines())
@@ -137,7 +137,7 @@ def max_array() -> int:
 
 
 def advice(launcher: dict) -> str:
-    """Which settings the cluster may miss."""
+    """Which settings the cluster may need."""
     partitions = " ".join((_said("sinfo", "--noheader", "--format=%R") or "").split())
     text = f"choose launcher.partition={launcher['partition']}" + (f" of {partitions}" if partitions else "")
     return f"{text}, launcher.account={launcher['account']}; device=cpu asks for no GPU"
@@ -151,12 +151,12 @@ def _said(*command: str) -> str | None:
 
 
 def inside() -> bool:
-    """Whether this process is a job."""
+    """Whether this process is a SLURM job."""
     return "SUBMITIT_EXECUTOR" in os.environ
 
 
 class TimeLimit:
-    """The USR2 before a job's time limit, on which submitit would leave in mid-step: ends the run's step first."""
+    """Handles the SIGUSR2 before a job's time limit: submitit would exit in mid-step, so end the run properly first."""
 
     def __init__(self):
         self.announced = False
@@ -165,7 +165,7 @@ class TimeLimit:
         self.submitit = submitit
 
     def requeue(self) -> None:
-        """Let submitit put the job back into the queue, with which this process ends."""
+        """Let submitit requeue the job, which ends this process."""
         self.submitit(signal.SIGUSR2, None)
 
     def _note(self, *_) -> None:

@@ -1,7 +1,8 @@
-"""`sweep.py verify=true`: every file of the suite is looked at; what a checkpoint can restore is restored.
+"""`sweep.py verify=true`: checks every file of the suite, and restores what a checkpoint can restore.
 
-A run's records against the digests in its status.json, its config against its name, its checkpoints against their
-checksums; tables and pictures against SHA256SUMS, JSON against its own digest; data against the MD5s of their archives.
+A run's records are checked against the digests in its status.json, its config against its name, its checkpoints
+against their checksums; tables and pictures against SHA256SUMS, JSON files against the digest in each; data files
+against the MD5s of their archives.
 """
 
 import hashlib
@@ -22,11 +23,11 @@ from training import checkpoint
 INTACT, REPAIRED, DAMAGED = "intact", "repaired", "damaged"
 JSON = ("calibration.json", "networks.json", "gpu_check*.json", "captions.json", "*/captions.json", "*/costs.json",
         "*/plan-*.json", "theory/provenance.json")  # fmt: skip
-Found = Iterator[tuple[str, str]]  # how a thing is, and what is to be said of it
+Found = Iterator[tuple[str, str]]  # the state of a thing, and a message about it
 
 
 def verify(results: Path, runs: Path, data_dir: Path) -> tuple[list[str], bool]:
-    """A line for each thing that is not intact and one for each kind of thing; and whether nothing is damaged."""
+    """A line for each thing that is not intact, one for each kind of thing, and whether nothing is damaged."""
     lines, sound = [], True
     kinds = {
         "runs": _runs(runs),
@@ -62,7 +63,7 @@ def _runs(runs: Path) -> Found:
 
 
 def _restore_rows(run: Run) -> bool:
-    """Whether metrics.csv was not what the checkpoint says, and now is."""
+    """Restore metrics.csv from the checkpoint if it is damaged; returns whether it was and now is not."""
     damaged = run.damaged() == ["metrics.csv"]
     if not damaged and not run.ended():
         try:
@@ -79,15 +80,15 @@ def _restore_rows(run: Run) -> bool:
 
 def _problems(run: Run) -> Iterator[str]:
     for name in run.damaged():
-        yield f"{name} is not what was written; run its command again, or move the folder away to train it anew"
+        yield f"{name} is not what was written; rerun its command, or move the folder away to train from the start"
     config = run.folder / "config.yaml"
     try:
         if config.exists() and identity(yaml.safe_load(config.read_bytes())) != run.id:
-            yield "config.yaml does not compute what the folder's name says; move the folder away"
-    except Exception as error:  # of a damaged config any
-        yield f"config.yaml cannot be read ({type(error).__name__}); delete it and run its command again"
+            yield "config.yaml is not the config that the folder's name stands for; move the folder away"
+    except Exception as error:  # a damaged config can raise anything
+        yield f"config.yaml cannot be read ({type(error).__name__}); delete it and rerun its command"
     for path, reason in checkpoint.intact(run)[1].items():
-        yield f"{path.name} is damaged ({reason}); run its command again, or if it has ended delete the file"
+        yield f"{path.name} is damaged ({reason}); rerun its command, or delete the file if the run has ended"
 
 
 def _listed(results: Path) -> Found:
@@ -114,7 +115,7 @@ def _archived(results: Path) -> Found:
                     if run["state"] != archive.MISSING and run["run"] not in kept:
                         yield DAMAGED, f"{about} lacks epochs; it counts as missing"
                     elif digest(run["config"]) != run["run"]:
-                        yield DAMAGED, f"{about} is not of the config beside it"
+                        yield DAMAGED, f"{about} does not belong to the config beside it"
                     else:
                         yield INTACT, ""
             except (ConfigError, LookupError, TypeError, OSError) as error:
@@ -124,7 +125,7 @@ def _archived(results: Path) -> Found:
 def _json(results: Path) -> Found:
     for path in sorted(path for pattern in JSON for path in results.glob(pattern)):
         try:
-            read_json(path, "write it anew")
+            read_json(path, "write it again")
             yield INTACT, ""
         except (ConfigError, OSError) as error:
             yield DAMAGED, str(error)

@@ -1,13 +1,15 @@
-"""What trains one run of a sweep, in this process, a worker, a SLURM job or a Ray task; needs neither Hydra nor torch
-before a run begins."""
+"""Trains one run of a sweep, in the sweep's process, a worker process, a SLURM job or a Ray task.
 
+Imports neither Hydra nor torch before a run begins.
+"""
+
+import _thread
 import gc
 import multiprocessing
 import os
 import signal
 import socket
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -23,7 +25,7 @@ from runs.schema import ConfigError, build
 class Failure:
     """Why a run has not ended.
 
-    kind: busy (another process trains it), died, memory (it does not fit), refused (not retryable), crashed.
+    kind: busy (another process is training it), died, memory (it does not fit), refused (not retryable), crashed.
     """
 
     kind: str
@@ -32,7 +34,7 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """What a worker says of a run: why it has not ended, if so, where it was, and when, in seconds since 1970."""
+    """What a worker reports about a run: the failure, if any, where it ran, and when (seconds since 1970)."""
 
     failure: Failure | None
     place: str
@@ -79,8 +81,8 @@ def _trained(config: dict) -> Failure | None:
 
 
 def _give_back_memory() -> None:
-    """What torch keeps of a GPU's memory for later is for the runs beside this one, too; and graphs, of which it allows
-    a few for each function, are of no use to the next run."""
+    """Free the GPU memory that torch caches, for other runs on the GPU, and the compiled graphs, whose number torch
+    limits and which the next run cannot use."""
     torch = sys.modules.get("torch")
     if dynamo := sys.modules.get("torch._dynamo"):
         dynamo.reset()
@@ -90,7 +92,7 @@ def _give_back_memory() -> None:
 
 
 def where() -> str:
-    """Host, and the GPU where there is one."""
+    """The host, and the GPU if there is one."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     return socket.gethostname() + (f" GPU {gpus}" if gpus else "")
 
@@ -100,16 +102,19 @@ def one_line(error: BaseException) -> str:
 
 
 def bind(gpu: str | None) -> None:
-    """The first thing in a worker: it sees this GPU alone, minds the sweep's signals, and ends with the sweep."""
+    """Set up a new worker: it sees only this GPU, handles the sweep's signals, and ends when the sweep does."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     stop.begin_job()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    try:
+        _thread.start_new_thread(_follow_parent, ())  # threading's would wait for ever for one that finds no memory
+    except RuntimeError:
+        os._exit(1)
 
 
 def _follow_parent() -> None:
-    """A sweep that was killed leaves nobody behind: the run saves its state, and the worker ends."""
+    """If the sweep is killed, the worker's run saves its state, and the worker ends."""
     parent = multiprocessing.parent_process()
     assert parent
     wait([parent.sentinel])
@@ -121,10 +126,10 @@ def _follow_parent() -> None:
 
 
 class Stop(StopRequest):
-    """The same for a sweep and its workers, where a run outside of its loop has nothing to save and is left at once.
+    """StopRequest for a sweep and its workers; a run that is not in its training loop is interrupted at once.
 
-    The sweep's process hands the signal on as USR1, on which workers train nothing more, and ends when they have
-    saved. A worker that gets another signal leaves its present run alone.
+    The sweep's process passes the signal on to its workers as SIGUSR1, after which they train nothing more, and ends
+    when they have saved. A worker that gets any other signal interrupts only its current run.
     """
 
     def __init__(self):

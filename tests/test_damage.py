@@ -303,7 +303,7 @@ def test_a_newest_checkpoint_that_cannot_be_used_falls_back(tmp_path, fake_mnist
         checkpoint.save(run, {})
     run = execute(config)
     monkeypatch.undo()
-    assert "trying the one before" in (run.folder / "log.txt").read_text()
+    assert "trying the previous one" in (run.folder / "log.txt").read_text()
     assert_same(outcome(run), expected)
 
 
@@ -317,7 +317,7 @@ def test_a_folder_that_is_removed_under_a_run_is_noticed_and_not_written_into(tm
             with run_of(config).locked():
                 pass
 
-    with pytest.raises(RunError, match="was removed or replaced while it was trained"):
+    with pytest.raises(RunError, match="was removed or replaced during training"):
         execute(config, remove)
     assert [path.name for path in run_of(config).folder.glob("*")] == ["lock"] * replaced
 

@@ -117,4 +117,4 @@ def test_the_command_trains_a_grid_then_a_look_at_what_it_chose_and_archives_bot
 def test_decide_is_for_a_tier_with_several_looks_and_for_all_of_its_claims(tmp_path):
     for wrong in (["tier=paper"], ["tier=laptop", "experiment=fig1ab"]):
         done = typed("sweep.py", "decide=1", *wrong, f"results={tmp_path}")
-        assert done.returncode == 2 and "decide=1: all claims of tier=laptop" in done.stderr
+        assert done.returncode == 2 and "decide=1 takes all claims of tier=laptop" in done.stderr

@@ -252,7 +252,7 @@ def test_an_archived_run_is_trained_again_from_its_archive_alone(tmp_path, fake_
         ({"dataset.num_classes": 9}, "dataset.num_classes=9: mnist has labels up to 9"),
         ({"dataset.augment": "resized_crop_flip"}, "dataset.augment=resized_crop_flip: mnist has none and crop_flip"),
         ({"threads": 100_000}, "threads=100000: this machine has"),
-        ({"device": "meta"}, "device=meta computes nothing"),
+        ({"device": "meta"}, "device=meta computes no values"),
     ],
 )
 def test_what_does_not_fit_the_data_or_the_machine_is_refused_and_leaves_no_records(

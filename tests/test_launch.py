@@ -180,6 +180,23 @@ def test_a_killed_worker_costs_nothing(begin, tmp_path):
     assert_complete(tmp_path, 5)
 
 
+@pytest.mark.parametrize("lacks", ["none to be had", "it dies before it has begun"])
+def test_a_worker_without_memory_for_a_thread_does_not_wait_for_ever(lacks):
+    """Python's Thread.start waits for a thread that died for lack of memory before it could say that it had begun."""
+    fails = {"none to be had": "raise RuntimeError", "it dies before it has begun": "return 1"}[lacks]
+    code = f"""if True:
+        import _thread, sys, threading
+        def start(*_):
+            {fails}
+        _thread.start_new_thread = threading._start_new_thread = start
+        from sweeps import worker
+        worker.bind(None)
+        sys.exit(7)
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, capture_output=True, text=True)
+    assert done.returncode == (1 if lacks == "none to be had" else 7) and done.stderr == ""
+
+
 @pytest.mark.slow
 def test_a_run_that_always_kills_its_worker_is_reported_and_the_others_end(begin, tmp_path):
     sweep = begin("launcher=local", "launcher.workers=2", "epochs=2")

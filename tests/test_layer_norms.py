@@ -167,5 +167,5 @@ def test_a_checkpoint_without_them_loads(tmp_path, fake_mnist):
 def test_other_networks_are_refused():
     with pytest.raises(ConfigError) as caught:
         cli.typed(composed("optimizer=sgd", "dataset=synthetic", "model=resnet50", "layer_norms=true"))
-    assert str(caught.value) == "layer_norms=true: only model=mlp has them, not resnet50"
+    assert str(caught.value) == "layer_norms=true works only with model=mlp, not resnet50"
     assert cli.typed(composed("optimizer=sgd", "layer_norms=true")).layer_norms

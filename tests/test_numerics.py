@@ -37,8 +37,12 @@ def test_deterministic_kernels_do_not_fill_what_is_written_anyway(tmp_path, sett
     assert fills() == 1  # so the above says something
 
 
-def test_a_compiled_step_has_a_graph_for_each_of_its_two_batch_sizes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("experiment", ["fig2", "fig1ab", "fig1cd", "fig1ef", "fig1gh", "fig1ij"])
+def test_a_compiled_step_has_one_graph_for_each_of_its_two_batch_sizes(experiment, monkeypatch):
+    """Of every network, at the smoke tier's size: nothing breaks its graph in two."""
     graphs, compiled = [], torch.compile
+    config = cli.typed(composed(f"experiment={experiment}", "tier=smoke", "compile=default", "batch_size=4"))
+    shape = (3, 64, 64) if experiment == "fig1ij" else tuple(config.dataset.image_shape)
 
     def counting(graph, inputs):
         graphs.append([getattr(x, "shape", None) for x in inputs if not isinstance(x, torch.nn.Parameter)])
@@ -46,12 +50,13 @@ def test_a_compiled_step_has_a_graph_for_each_of_its_two_batch_sizes(tmp_path, m
 
     monkeypatch.setattr(build.torch, "compile", lambda net, mode, **options: compiled(net, backend=counting, **options))
     torch._dynamo.reset()
-    trainer = Trainer(make_config(tmp_path, compile="default"), CPU, images=3 * 32 + 5)
-    for _ in range(3):
+    trainer = Trainer(config, CPU, images=2 * 4 + 3)
+    for _ in range(2):
         trainer.step = 0
-        for size in (32, 32, 32, 5):
-            trainer.train_step(torch.randn(size, 1, 28, 28), torch.zeros(size, dtype=torch.int64))
-    assert graphs == [[(32, 1, 28, 28)], [(5, 1, 28, 28)]]
+        for size in (4, 4, 3):
+            trainer.train_step(torch.randn(size, *shape), torch.zeros(size, dtype=torch.int64))
+    assert [inputs for inputs in graphs if (4, *shape) in inputs or (3, *shape) in inputs] == graphs
+    assert [(4, *shape) in inputs for inputs in graphs] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ def test_merge_refuses_a_run_that_is_not_what_its_name_says(tuned, tmp_path):
     path = tmp_path / "theirs" / folder.name / "config.yaml"
     path.write_text(path.read_text().replace("epochs: 2", "epochs: 3"))
     done = sweep(f"merge={tmp_path / 'theirs'}", f"results={tmp_path}")
-    assert "not what its name says" in done.stdout and not list(tmp_path.glob("runs/*/metrics.csv"))
+    assert "not the one that its name stands for" in done.stdout and not list(tmp_path.glob("runs/*/metrics.csv"))
     path.write_text("[broken")
     broken = sweep(f"merge={tmp_path / 'theirs'}", f"results={tmp_path}")
     assert broken.returncode == 1 and "cannot be read" in broken.stdout

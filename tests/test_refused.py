@@ -77,7 +77,7 @@ def test_what_is_refused_later_leaves_no_run_folder(tmp_path, fake_mnist, change
 def test_a_world_without_torchruns_variables_is_refused(monkeypatch):
     for name, value in (("WORLD_SIZE", "2"), ("WORLD_SIZE", "x"), ("WORLD_SIZE", "-1")):
         monkeypatch.setenv(name, value)
-        with pytest.raises(ConfigError, match=r"WORLD_SIZE=.*start it with torchrun, or unset them"):
+        with pytest.raises(ConfigError, match=r"WORLD_SIZE=.*start it with torchrun, or unset both"):
             cli.plain(composed())
 
 

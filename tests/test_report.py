@@ -102,7 +102,7 @@ def test_a_claim_has_its_verdicts_at_both_tiers_side_by_side(verdicts):
     assert one.tiers == ["paper", "laptop", "short"] and one.experiments == ["fig5"] and one.figure == "5"
     (cell,) = [cell for cell in one.cells if cell.runs]
     assert (cell.tier, cell.fixed, cell.commit) == ("short", "before", "83cc9134c806") and len(cell.bars) == 1
-    assert one.test.startswith("A sum of cells") and ("between", "above 0.05") in one.arguments
+    assert one.test.startswith("A signed sum of cells") and ("between", "above 0.05") in one.arguments
     theorems = [entry for entry in entries if entry.key == "theorem-A.1"]
     assert [len(entry.cells) for entry in theorems] == [1] and theorems[0].figure == "theory"
     assert sum(shown.counts(entries).values()) >= len(entries)

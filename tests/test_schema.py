@@ -174,7 +174,7 @@ def test_what_goes_together():
         assert refusal(plain(**{f"dataset.{key}": [0.5, 0.5]})) == says
     check(plain(layer_norms=True))
     assert (
-        refusal(plain("model=resnet50", layer_norms=True)) == "layer_norms=true: only model=mlp has them, not resnet50"
+        refusal(plain("model=resnet50", layer_norms=True)) == "layer_norms=true works only with model=mlp, not resnet50"
     )
     assert refusal(plain(unavailable_reason="not at this tier")) == "not at this tier"
 

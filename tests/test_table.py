@@ -44,7 +44,7 @@ def test_missing_is_not_nan_and_a_later_row_may_bring_a_column(tmp_path):
 
 @pytest.mark.parametrize("name", ["accuracy", "dead_units", "dead_units_x", "seed_1"])
 def test_a_column_that_is_not_declared_is_refused(name, tmp_path):
-    with pytest.raises(table.TableError, match=f"'{name}' has no type"):
+    with pytest.raises(table.TableError, match=f"'{name}' is not declared"):
         table.write(tmp_path / "t.csv", [{name: 1}])
     assert not (tmp_path / "t.csv").exists()
 

@@ -1,6 +1,7 @@
 """W&B sees every epoch once, asks no questions, and cannot hurt a run."""
 
 import json
+import logging
 import os
 import pty
 import socket
@@ -369,6 +370,15 @@ def test_a_server_that_does_not_answer_is_not_asked_again_by_every_run(monkeypat
         assert len(server.connections) == 1
 
 
+@pytest.mark.parametrize("instead", ["hang", "500", "close", "drip"])
+def test_a_server_that_fails_is_known_within_the_probe(instead):
+    with Server() as server:
+        server.mute, server.instead = True, instead
+        started = time.monotonic()
+        assert wandb_session.silent(server.url, 1.0)
+        assert time.monotonic() - started < 3
+
+
 def test_a_broken_netrc_is_no_credentials(tmp_path):
     (tmp_path / "home" / ".netrc").write_text("machine machine machine")
     assert chosen_mode("auto").name == "offline"
@@ -444,6 +454,14 @@ def test_a_wandb_that_raises_does_not_hurt_the_run_and_leaves_a_line(tmp_path, f
     # After that it is left alone: what the line says is true.
     assert fake.calls.count(broken) == 1
     assert fake.calls.count("log") == {"log": 1, "finish": 3}.get(broken, 0)
+
+
+def test_a_full_disk_under_w_and_b_s_log_prints_no_tracebacks(monkeypatch, capsys):
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    wandb_session.wandb_module()
+    full = types.SimpleNamespace(write=lambda line: os.write(os.open("/dev/full", os.O_WRONLY), line.encode()))
+    logging.StreamHandler(full).handle(logging.makeLogRecord({"msg": "a line"}))
+    assert capsys.readouterr().err == ""
 
 
 def test_a_wandb_that_is_not_installed_leaves_a_line(tmp_path, fake_mnist, monkeypatch):

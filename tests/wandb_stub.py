@@ -56,6 +56,7 @@ class Server:
     server.runs: the runs by (entity, project, id); server.views: saved views and reports by their ids;
     server.artifacts: the runs' artifacts, a version by its digest.
     server.mute = True: connections are accepted and never answered, with mute_after only after so many answers;
+    server.instead: what happens then, "hang", "500", "close" or "drip", a byte every half second;
     server.delay: seconds that every answer takes.
     """
 
@@ -65,7 +66,7 @@ class Server:
         self.sweep, self.trials = "", []  # its YAML; (id, arguments) of what the agent is to train
         self.views: dict[str, dict] = {}  # and reports, by id
         self.queries: list[str] = []
-        self.mute, self.mute_after, self.delay = False, math.inf, 0.0
+        self.mute, self.mute_after, self.instead, self.delay = False, math.inf, "hang", 0.0
         self.connections: list[socket.socket] = []
         self.over = threading.Event()
         self.http = _HTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
@@ -296,7 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         self.owner.mute_after -= 1
         if self.owner.mute or self.owner.mute_after < 0:
-            self.owner.over.wait()
+            self.fail()
             return
         self.owner.over.wait(self.owner.delay)
         status, answer = self.owner.answer(self.path, body)
@@ -309,6 +310,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer)
 
     do_GET = do_PUT = do_POST
+
+    def fail(self) -> None:
+        match self.owner.instead:
+            case "hang":
+                self.owner.over.wait()
+            case "500":
+                self.send_error(500)
+            case "close":
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+            case "drip":
+                for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".ljust(1000):
+                    if self.owner.over.wait(0.5):
+                        return
+                    self.wfile.write(bytes([byte]))
 
     def log_message(self, *_) -> None:
         """Nothing on the screen."""

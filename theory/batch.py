@@ -1,7 +1,8 @@
-"""How large must a batch be? The mean of sigma(g_B) against sigma(grad f), on the path of figure 2's PowerSGD.
+"""How large must a batch be? The mean of sigma(g_B) compared with sigma(grad f), along the path of figure 2's PowerSGD.
 
-The theorems take batches of T; the experiments take 128. sigma is not linear, so E sigma(g_B) is not sigma(grad f):
-what is left of its direction (cosine) and length is measured for each batch size. Both are 1 at gamma = 1, the control.
+The theorems use batches of T, the experiments batches of 128. Since sigma is not linear, E sigma(g_B) is not
+sigma(grad f); for each batch size, the cosine of the two and the ratio of their lengths are measured. Both are 1 at
+gamma = 1, the control.
 """
 
 import torch
@@ -36,7 +37,7 @@ def compare(seed: int, settings: Theory) -> list[dict]:
 
 
 def at_point(model: nn.Module, data: TensorDataset, seed: int, epoch: int, settings: Theory) -> list[dict]:
-    """The rows of one point; batches are drawn with replacement, as calls of assumption 3.2's oracle are."""
+    """The rows for one point; batches are drawn with replacement, as the calls of assumption 3.2's oracle are."""
     ask = settings.batch
     whole = gradient(model, data, torch.arange(len(data)))
     rows = []
@@ -59,7 +60,7 @@ def at_point(model: nn.Module, data: TensorDataset, seed: int, epoch: int, setti
 def agreement(one: Tensor, other: Tensor, true: Tensor) -> tuple[float, float]:
     """Cosine of E m and `true`, and |E m| / |true|, from two independent means `one` and `other` of m.
 
-    |E m|^2 is estimated by their inner product, which the noise does not lengthen; nan where that is not positive.
+    |E m|^2 is estimated by their inner product, which noise does not increase; nan if that is not positive.
     """
     one, other, true = one.double(), other.double(), true.double()
     square, norm = one @ other, true.norm()

@@ -5,7 +5,7 @@
     3.1   2 ||1||_p / T * (L gap / (1 - eps) + sigma^2 / (2 eps (1 - eps)))
     3.2   2 ||1||_p / T * (L gap / (1 - eps) * (1 + beta) / (1 - beta) + sigma^2 / (2 eps (1 - eps)))
 
-All are 3.2 with beta = 0, or sigma = 0 and eps -> 0. eps is no part of the algorithm, so the best one counts:
+All are 3.2 with beta = 0, or sigma = 0 and eps -> 0. eps is not part of the algorithm, so the best one may be taken:
 with A = L gap (1 + beta) / (1 - beta) and C = sigma^2 / 2, (A eps + C) / (eps (1 - eps)) has the derivative 0 where
 A eps^2 + 2 C eps = C, at eps = 1 / (1 + sqrt(1 + A / C)) in (0, 1/2], and there it is C (1 + sqrt(1 + A / C))^2. So
 
@@ -18,7 +18,7 @@ THEOREMS = ("A.1", "B.1", "3.1", "3.2")
 
 
 def theorem(stochastic: bool, beta: float) -> str:
-    """Which theorem speaks about this case: at beta = 0 the simpler one."""
+    """The theorem about this case; at beta = 0 the simpler one."""
     return THEOREMS[2 * stochastic + (beta > 0)]
 
 
@@ -69,10 +69,10 @@ def bound(
     sigma: float = 0.0,
     batch: int | None = None,
 ) -> float:
-    """The right side of the theorem that (beta, sigma) call for, with the best eps.
+    """The right side of the theorem about this (beta, sigma), with the best eps.
 
-    batch: B_t, by default `steps` as in the theorems. For another one the same proof has sigma^2 / B_t for the
-    variance of a step, in place of sigma^2 / T.
+    batch: B_t, by default `steps` as in the theorems. For any other, the same proof has sigma^2 / B_t as the variance
+    of a step, instead of sigma^2 / T.
     """
     noise = sigma * math.sqrt(steps / (batch or steps))
     curvature = 2 * lipschitz * gap * (1 + beta) / (1 - beta)
@@ -93,8 +93,8 @@ def textbook_sgd(gap: float, *, lipschitz: float, steps: int, sigma: float) -> f
 def unbiased_sgdm(gap: float, *, lipschitz: float, steps: int, beta: float, sigma: float) -> float:
     """What the proof of 3.2 gives for SGDM with its own step and B_t = T, if its unbiasedness is used; beta = 0: SGD's.
 
-    The step is (1 - beta)^2 / (L (1 + beta)) at gamma = 1. In (17) E[grad f(x_t) . g_t] = E|grad f(x_t)|^2 takes the
-    place of (21), and (18) is estimated with grad f(x_t) in the place of sigma(g_t), of which it is the mean. With
+    The step is (1 - beta)^2 / (L (1 + beta)) at gamma = 1. In (17) E[grad f(x_t) . g_t] = E|grad f(x_t)|^2 replaces
+    (21), and (18) is estimated with grad f(x_t) instead of sigma(g_t), whose mean it is. With
     F = sum E|grad f(x_t)|^2, G = sum E|g_t|^2 <= F + sigma^2 and the printed eps_1 = (1 - beta)^2 / (L beta) the sum is
     -alpha F / (1 - beta) + alpha^2 L / (2 (1 - beta)^3) (beta G + beta F + (1 - beta) G) >= -gap, so
     F <= 2 L gap (1 + beta) / (1 - beta) + sigma^2 / (1 + beta).

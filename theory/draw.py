@@ -1,4 +1,4 @@
-"""The two pictures, from the tables' rows."""
+"""The pictures, drawn from the rows of the tables."""
 
 import math
 
@@ -13,7 +13,7 @@ EXAMPLE = "cosines"  # the problem of the panels on T and n
 
 
 def theorems(cells: list[dict], provenance: dict):
-    """Measured against bound, over T, over n, and how tight."""
+    """Measured values against bounds: all cells, over T, over n, and how tight the bounds are."""
     figure, ((scatter, over_t), (over_n, tight)) = style.plt.subplots(2, 2, figsize=(9, 7.2))
     _scatter(scatter, cells)
     _over_t(over_t, cells)
@@ -38,14 +38,14 @@ def _scatter(axes, cells: list[dict]) -> None:
 
 
 def _example(cells: list[dict], **wanted) -> list[dict]:
-    """The cells of theorem 3.1 on the example problem (or the first there is), without momentum."""
+    """The cells of theorem 3.1 without momentum on the example problem, or if it is missing, on the first one."""
     rows = [row for row in cells if row["theorem"] == "3.1" and row["oracle"] == "direct"] or cells
     names = [row["problem"] for row in rows]
     return select(rows, problem=EXAMPLE if EXAMPLE in names else names[0], **wanted)
 
 
 def _over_t(axes, cells: list[dict]) -> None:
-    """One dimension; lines are gammas."""
+    """One dimension; a line for each gamma."""
     dimensions = sorted({row["n"] for row in _example(cells)})
     n = 100 if 100 in dimensions else dimensions[-1]
     rows = _example(cells, n=n)
@@ -60,7 +60,7 @@ def _over_t(axes, cells: list[dict]) -> None:
 
 
 def _over_n(axes, cells: list[dict]) -> None:
-    """One horizon; measured and bound both divided by the bound's part that is not ||1||_p."""
+    """One horizon; both measured values and bounds are divided by the bound without its factor ||1||_p."""
     horizon = min(row["T"] for row in _example(cells))
     rows = _example(cells, T=horizon)
     for gamma, colour in _gammas(rows):
@@ -76,7 +76,7 @@ def _over_n(axes, cells: list[dict]) -> None:
 
 
 def _tightness(axes, cells: list[dict]) -> None:
-    """The ratio's median over problems, n and T, and its range, for each theorem and beta."""
+    """For each theorem and beta, the median and range of the ratio over problems, n and T."""
     groups = sorted({(THEOREMS.index(row["theorem"]), row["beta"]) for row in cells})
     for place, (index, beta) in enumerate(groups):
         rows = select(cells, theorem=THEOREMS[index], beta=beta)
@@ -95,7 +95,7 @@ def _tightness(axes, cells: list[dict]) -> None:
 
 
 def steps(rows: list[dict], curves: list[dict], provenance: dict):
-    """The proofs' step against tuned constants: on the problems, and on the network if it was run."""
+    """The proofs' step against tuned constant ones: on the problems, and on the network if that was run."""
     names = list(dict.fromkeys(row["problem"] for row in rows))
     figure, grid = style.plt.subplots(2 if curves else 1, 4, figsize=(11, 6.2 if curves else 3.4), squeeze=False)
     for axes, name in zip(grid[0], names, strict=False):
@@ -122,7 +122,7 @@ def steps(rows: list[dict], curves: list[dict], provenance: dict):
 
 
 def batches(rows: list[dict], provenance: dict):
-    """Cosine and length of the mean of sigma(g_B) over B, a panel a point of the path; bars are the seeds."""
+    """Cosine and length of the mean of sigma(g_B) over B, a panel for each point of the path; bars show the seeds."""
     epochs = sorted({row["epoch"] for row in rows})
     figure, grid = style.plt.subplots(2, len(epochs), figsize=(11, 5.6), sharex=True, sharey="row", squeeze=False)
     for column, epoch in zip(grid.T, epochs, strict=True):
@@ -168,7 +168,7 @@ LINES = (("tuned", "constant", "tuned constant"), ("tuned", "adaptive", "the pro
 
 
 def _lines(rows: list[dict]):
-    """(label, colour, curves by seed) of the settings that are reported."""
+    """(label, colour, curves by seed) of the reported settings."""
     for (use, rule, label), colour in zip(LINES, style.COLOURS, strict=False):
         chosen = select(rows, use=use, rule=rule)
         yield label, colour, [select(chosen, seed=seed) for seed in sorted({row["seed"] for row in chosen})]

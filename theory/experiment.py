@@ -1,4 +1,4 @@
-"""Every cell of the grid, measured against the bound of its theorem."""
+"""Every cell of the grid, measured and compared with the bound of its theorem."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from .settings import Theory
 
 @dataclass(frozen=True)
 class Task:
-    """Cells that one process computes in one go: all horizons and betas of a problem, a gamma and an oracle."""
+    """Cells that one process computes together: all horizons and betas for a problem, a gamma and an oracle."""
 
     problem: str
     n: int
@@ -26,7 +26,7 @@ class Task:
     betas: tuple[float, ...]
 
     def cost(self) -> float:
-        """Roughly the number of elements that go through the iteration, for starting the longest first."""
+        """Roughly the number of elements iterated over, so that the longest task can be started first."""
         calls = {"calls": sum(t * t for t in self.horizons), "exact": max(self.horizons)}
         return self.n * calls.get(self.oracle, sum(self.horizons)) * len(self.betas)
 
@@ -46,13 +46,13 @@ def tasks(settings: Theory) -> list[Task]:
 
 
 def make_problem(settings: Theory, name: str, n: int):
-    """A problem and its starting points [repetitions, n], the same whatever gamma, beta and T."""
+    """A problem and its starting points [repetitions, n], the same for all gamma, beta and T."""
     problem = problems.MAKERS[name](n, generator(settings.seed, "problem", name, n))
     return problem, problem.start(settings.repetitions, generator(settings.seed, "start", name, n))
 
 
 def natural_sigma(settings: Theory, problem, x: Tensor) -> float:
-    """The noise of the settings: sigma^2 = noise^2 * 2 L (f(x) - f*), of x [n]."""
+    """sigma for the settings' `noise`: sigma^2 = noise^2 * 2 L (f(x) - f*), at x [n]."""
     return settings.noise * math.sqrt(2 * problem.lipschitz * float(problem.value(x) - problem.f_star))
 
 
@@ -65,7 +65,7 @@ def measure(task: Task, settings: Theory) -> list[dict]:
 
 
 def _exact(task: Task, settings: Theory, problem, starts: Tensor) -> list[dict]:
-    """Theorems A.1 and B.1, which say something about every single starting point."""
+    """Theorems A.1 and B.1, which hold for every single starting point."""
     rows = []
     gaps = (problem.value(starts) - problem.f_star).tolist()
     for beta in task.betas:
@@ -81,7 +81,7 @@ def _exact(task: Task, settings: Theory, problem, starts: Tensor) -> list[dict]:
 
 
 def _noisy(task: Task, settings: Theory, problem, starts: Tensor) -> list[dict]:
-    """Theorems 3.1 and 3.2, about the mean over the noise from one starting point."""
+    """Theorems 3.1 and 3.2, which are about the mean over the noise, from one starting point."""
     rows = []
     x = starts[0]
     source = oracle.make(task.oracle, problem, natural_sigma(settings, problem, x))

@@ -1,7 +1,7 @@
 """PowerGD, PowerGDM, PowerSGD and PowerSGDM with the proofs' step size, many repetitions at once.
 
-The same iteration as optimizers.theorem.TheoremPowerSGD, which takes one vector at a time; a test compares the two
-step for step.
+The same iteration as optimizers.theorem.TheoremPowerSGD, which handles one vector at a time; a test compares the two
+step by step.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from optimizers import powerball
 def step_size(along: Tensor, squared: Tensor, lipschitz: float, beta: float = 0.0) -> Tensor:
     """alpha_t = g . sigma(g) / (L |sigma(g)|^2) * (1 - beta)^2 / (1 + beta), from g . sigma(g) and |sigma(g)|^2.
 
-    0 where g = 0: with that the proofs hold for such a step, too.
+    0 where g = 0; with this choice the proofs also hold for such a step.
     """
     return torch.where(squared == 0, 0.0, along / squared) * ((1 - beta) ** 2 / (1 + beta) / lipschitz)
 
@@ -38,7 +38,7 @@ def iterate(
 ) -> tuple[Tensor, Tensor]:
     """`steps` steps of equation (4) from x [r, n] and v_1 = 0.
 
-    gradient: the oracle, called once a step with x_t. constant: a step size instead of the proofs'.
+    gradient: the oracle, called once per step with x_t. constant: a step size to use instead of the proofs'.
     watch: called with t (from 1), x_t and g_t. Returns x_{T+1} and ||g_t||^2_{1+gamma}, [T, r].
     """
     x = x.clone()

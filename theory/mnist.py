@@ -1,8 +1,8 @@
-"""The proofs' step size on the 13-layer ReLU network of figure 2, beside tuned constant ones.
+"""The proofs' step size on the 13-layer ReLU network of figure 2, compared with tuned constant ones.
 
-No theorem covers it: the gradient of a ReLU network has no Lipschitz constant on all of R^n. L is estimated at x_1 as
-the largest absolute eigenvalue of the Hessian, by the power method on Hessian-vector products, and a multiple of that
-estimate is tuned on the same number of points as a constant step. Settings are chosen with one seed and reported with
+No theorem covers this case: the gradient of a ReLU network has no Lipschitz constant on all of R^n. L is estimated at
+x_1 as the largest absolute eigenvalue of the Hessian, by the power method on Hessian-vector products. A multiple of
+that estimate is tuned over as many values as the constant step. Settings are chosen with one seed and reported with
 others.
 """
 
@@ -31,7 +31,7 @@ def dataset(data_dir: str) -> TensorDataset:
 
 
 def sample(data: TensorDataset, count: int) -> tuple[Tensor, Tensor]:
-    """The images and labels that L and the shown loss are taken on, the same for every run."""
+    """The images and labels for the estimate of L and the reported loss; the same for every run."""
     chosen = balanced_subset(data.labels, count, 10)
     return data.normalised(data.images[chosen]), data.labels[chosen]
 
@@ -42,7 +42,7 @@ def network(seed: int) -> MLP:
 
 
 def estimate_lipschitz(model: nn.Module, images: Tensor, labels: Tensor, iterations: int) -> float:
-    """The largest |eigenvalue| of the Hessian of the mean cross-entropy, from below, by the power method."""
+    """A lower estimate of the largest |eigenvalue| of the mean cross-entropy's Hessian, by the power method."""
     params = list(model.parameters())
     grads = torch.autograd.grad(cross_entropy(model(images), labels), params, create_graph=True)
     draw = torch.Generator().manual_seed(0)
@@ -60,7 +60,7 @@ def estimate_lipschitz(model: nn.Module, images: Tensor, labels: Tensor, iterati
 
 def train(data: TensorDataset, shown: tuple[Tensor, Tensor], lipschitz: float, settings: Theory, *, gamma: float,
           rule: str, value: float, seed: int) -> list[dict]:  # fmt: skip
-    """The rows of one run's curve; it ends where the loss is not finite.
+    """The rows of one run's curve, which ends if the loss is not finite.
 
     rule: "constant", value its learning rate; or "adaptive", value the multiple of `lipschitz` taken for L.
     """
@@ -93,7 +93,7 @@ def train(data: TensorDataset, shown: tuple[Tensor, Tensor], lipschitz: float, s
 
 
 def compare(gamma: float, settings: Theory) -> list[dict]:
-    """For one gamma: the tuning runs, then the chosen settings and the untuned estimate of L on the other seeds."""
+    """For one gamma: the tuning runs; then, with the other seeds, the chosen settings and the untuned estimate of L."""
     data = dataset(settings.data_dir)
     shown = sample(data, settings.mnist.images)
     seeds = [settings.mnist.tuning_seed, *settings.mnist.seeds]
@@ -114,7 +114,7 @@ def compare(gamma: float, settings: Theory) -> list[dict]:
 
 
 def final_loss(curve: list[dict]) -> float:
-    """The mean loss over the last quarter of a curve, because single losses jump; inf where it diverged."""
+    """The mean loss over the last quarter of a curve, since single losses fluctuate; inf if it diverged."""
     if not math.isfinite(curve[-1]["loss"]):
         return math.inf
     losses = [row["loss"] for row in curve]

@@ -1,4 +1,4 @@
-"""The names that settings choose among; apart, so that `--help` and `--cfg job` answer without importing torch."""
+"""The names that settings may have, in a module of their own so that `--help` and `--cfg job` need not import torch."""
 
 PROBLEMS = ("quadratic", "cosines", "robust", "network")
 ORACLES = ("direct", "calls", "rows")

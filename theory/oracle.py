@@ -1,7 +1,7 @@
 """Stochastic gradient oracles with a known variance: assumption 3.2, and the mini-batches of A.2.
 
-An oracle is called as `oracle(x [r, n], batch, generator)` and gives the average of `batch` calls at each of r
-points, [r, n]; `sigma` is the square root of its sigma-hat^2, a bound of E|g(x, xi) - grad f(x)|^2 at every x.
+`oracle(x [r, n], batch, generator)` returns the average of `batch` calls at each of r points, [r, n]. Its `sigma` is
+the square root of sigma-hat^2, an upper bound of E|g(x, xi) - grad f(x)|^2 for every x.
 """
 
 import math
@@ -28,7 +28,7 @@ class Direct:
     """grad f(x) + a normal vector of total variance sigma^2 / batch, in one draw.
 
     One call has independent normal errors of variance sigma^2 / n in every coordinate, so E|error|^2 = sigma^2
-    exactly. The mean of `batch` such calls is again normal, with variance sigma^2 / (n batch): drawing it at once
+    exactly. The mean of `batch` such calls is again normal, with variance sigma^2 / (n batch), so drawing it in one go
     gives not only the variance of A.2 but the same distribution as averaging the calls.
     """
 
@@ -36,13 +36,13 @@ class Direct:
         self.problem, self.sigma = problem, sigma
 
     def __call__(self, x: Tensor, batch: int, generator: torch.Generator) -> Tensor:
-        # Single precision is enough for chance, and drawn six times faster; the sum is double.
+        # Single precision suffices for noise and is drawn six times faster; the sum is double.
         noise = torch.randn(x.shape, generator=generator)
         return self.problem.gradient(x).add_(noise, alpha=self.sigma / math.sqrt(batch * x.shape[-1]))
 
 
 class Calls:
-    """The same oracle called `batch` times and averaged, as section 3 has it."""
+    """The same oracle, called `batch` times and averaged, as in section 3."""
 
     def __init__(self, problem, sigma: float):
         self.problem, self.sigma = problem, sigma
@@ -59,7 +59,7 @@ class Calls:
 class Rows:
     """A mini-batch of `batch` rows of a robust regression, drawn with replacement; its variance bound is proved there.
 
-    The errors depend on x, have no fixed shape and no symmetry: only mean and variance are as assumed.
+    The errors depend on x and have neither a fixed distribution nor symmetry: only mean and variance are as assumed.
     """
 
     def __init__(self, problem: RobustRegression):

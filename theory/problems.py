@@ -1,8 +1,8 @@
 """Smooth problems whose Lipschitz constant L (assumption 3.1) and lower bound f* are proved in their docstrings.
 
 A problem has `n`, `lipschitz`, `f_star`, `value(x [..., n]) -> [...]`, `gradient(x [..., n]) -> [..., n]` and
-`start(count, generator) -> [count, n]`, all float64. The theorems use f* only as a lower bound of f: with a smaller
-number than the infimum they stay true and become looser. Here every f* is attained, so nothing is given away.
+`start(count, generator) -> [count, n]`, all float64. The theorems use f* only as a lower bound of f: with a number
+below the infimum they remain true but become looser. Here every f* is attained, so the bounds are as tight as possible.
 """
 
 import math
@@ -20,8 +20,8 @@ def _normal(shape, generator: torch.Generator) -> Tensor:
 class Quadratic:
     """f(x) = 1/2 sum_i lambda_i (H x)_i^2, convex, with the given spectrum lambda_i > 0.
 
-    H = I - 2 u u^T (|u| = 1) is orthogonal and symmetric: it only turns the eigenvectors away from the axes, which
-    the Powerball function can tell apart. The Hessian is H diag(lambda) H, so L = max lambda exactly; f* = 0 at 0.
+    H = I - 2 u u^T (|u| = 1) is orthogonal and symmetric; it rotates the eigenvectors away from the axes, to which the
+    Powerball function is sensitive. The Hessian is H diag(lambda) H, so L = max lambda exactly; f* = 0 at 0.
     """
 
     name = "quadratic"
@@ -82,7 +82,7 @@ class RobustRegression:
     psi'(r) = 2 r / (1 + r^2)^2 and psi''(r) = 2 (1 - 3 r^2) / (1 + r^2)^3. With s = r^2, the derivative of
     (1 - 3 s) / (1 + s)^3 is 6 (s - 1) / (1 + s)^4, so psi'' falls from 2 at s = 0 to -1/2 at s = 1 and rises to 0:
     |psi''| <= 2. The Hessian is A^T diag(psi''(r)) A / m, so L = 2 ||A||^2 / m, attained where all residuals vanish.
-    They do at the x* that b = A x* was made with, so f* = 0, because psi >= 0. At residuals of 1 f is concave.
+    They vanish at the x* from which b = A x* was made, so f* = 0, because psi >= 0. At residuals of 1 f is concave.
 
     |psi'| is largest where psi'' = 0, at r^2 = 1/3: |psi'| <= STEEPEST = 9 / (8 sqrt 3). A row drawn uniformly gives
     the unbiased gradient psi'(r_i) a_i, whose variance E|psi'(r_i) a_i|^2 - |grad f|^2 is at most

@@ -1,6 +1,6 @@
-"""What the paper's remarks say that can be tested: numbers, each beside the limit that the remark sets it.
+"""The testable statements in the paper's remarks: numbers, each with the limit that the remark implies.
 
-A row's `holds` means measured <= limit. Whether the paper says so, denies it or is silent is for verdicts.py.
+A row's `holds` means measured <= limit. What that says about the paper's statement is up to verdicts.py.
 """
 
 import math
@@ -28,7 +28,7 @@ def everything(settings: Theory) -> list[dict]:
 
 
 def limits(settings: Theory) -> list[dict]:
-    """Remarks 3.2, 3.4 and B.1: the bounds become one another. The largest relative difference over all cases."""
+    """Remarks 3.2, 3.4 and B.1: limits of one bound are another one. The largest relative difference over all cases."""
     tiny = 1e-9
     differences: dict[tuple[str, str], list[float]] = {}
     for n in (2, 10_000):
@@ -52,7 +52,7 @@ def limits(settings: Theory) -> list[dict]:
 
 
 def sgd(settings: Theory) -> list[dict]:
-    """Contribution 2 and remark 3.3: at gamma = 1, the best bound of 3.1 over the textbook's one of the same average.
+    """Contribution 2 and remark 3.3: at gamma = 1, the best bound of 3.1 over the textbook's for the same average.
 
     The ratio is 1 + 2 sqrt(1 + a) / (2 + a) with a = 2 L gap / sigma^2: above 1, and 2 where gap = 0.
     """
@@ -66,9 +66,9 @@ def sgd(settings: Theory) -> list[dict]:
 
 
 def sgdm(settings: Theory) -> list[dict]:
-    """Remark 3.4: at gamma = 1, the best bound of 3.2 over what its own proof gives if unbiasedness is used, too.
+    """Remark 3.4: at gamma = 1, the best bound of 3.2 over what its own proof gives if it also uses unbiasedness.
 
-    The ratio is 1 without noise; with it, above 1, and 4 (1 + beta) / (2 + beta) where gap = 0.
+    Without noise the ratio is 1; with noise it is above 1, and 4 (1 + beta) / (2 + beta) where gap = 0.
     """
     rows = []
     for beta in (beta for beta in settings.betas if beta > 0):
@@ -98,7 +98,7 @@ def attained(settings: Theory) -> list[dict]:
 def variance(settings: Theory) -> list[dict]:
     """A.2: batch * E|mean of `batch` calls - grad f|^2 / sigma^2 is 1 (at most 1 where sigma^2 is only a bound)."""
     rows = []
-    samples = 10_000  # the interval is then about 1 %, well inside the tolerance
+    samples = 10_000  # makes the interval about 1 %, well inside the tolerance
     for kind, name in (("direct", "cosines"), ("calls", "cosines"), ("rows", "robust")):
         problem, starts = make_problem(settings, name, 10)
         source = oracle.make(kind, problem, 1.5)
@@ -125,9 +125,9 @@ def _row_variance(problem, x: Tensor) -> float:
 
 
 def batches(settings: Theory) -> list[dict]:
-    """Remark 3.4: a large batch is needed. The same runs with B_t = 1, sqrt(T) and T against the bound for B_t = T.
+    """Remark 3.4: a large batch is needed. Runs with B_t = 1, sqrt(T) and T, compared with the bound for B_t = T.
 
-    Measured twice: the theorem's left side, and the same average of the true gradient.
+    Measured are the theorem's left side, and the same average of the true gradient.
     """
     rows = []
     for name in ("quadratic", "cosines"):
@@ -144,7 +144,7 @@ def batches(settings: Theory) -> list[dict]:
 
 
 class Run(NamedTuple):
-    """Averages over t of each repetition, and what 3.1 says of them."""
+    """Averages over t for each repetition, and the bound of 3.1."""
 
     left: Tensor  # |g_t|^2 in the norm of the theorem
     true: Tensor  # |grad f(x_t)|^2 in the same norm
@@ -175,9 +175,9 @@ def _run(settings: Theory, name: str, gamma: float, steps: int, batch: int) -> R
 def true_gradient(settings: Theory) -> list[dict]:
     """B.3, in both directions, with C = 1 and D = ||1||_p (docs/theory-notes.md).
 
-    From stochastic to true the factor D / C is not needed: Jensen's inequality has 1. From true to stochastic, where
-    the paper shows nothing: E||g||^2 <= D (|grad f|^2 + sigma^2 / T), and D sigma^2 / T is a quarter of the bound of
-    3.1 or less, so the bound on either gives one on the other, a constant times as large.
+    From stochastic to true, the factor D / C is not needed: Jensen's inequality gives 1. From true to stochastic, which
+    the paper does not show: E||g||^2 <= D (|grad f|^2 + sigma^2 / T), and D sigma^2 / T is at most a quarter of the
+    bound of 3.1, so the bound on either gives a bound on the other, a constant times as large.
     """
     rows = []
     steps, level = settings.steps.horizon, settings.thresholds.level
@@ -186,7 +186,7 @@ def true_gradient(settings: Theory) -> list[dict]:
             about = {"problem": name, "n": DIMENSION, "T": steps, "gamma": gamma, "beta": 0}
             run = _run(settings, name, gamma, steps, steps)
             most = bounds.ones_norm(DIMENSION, gamma)
-            # Paired: the interval is that of the difference, brought back to the scale of the larger side.
+            # Paired: the interval of the difference, shifted to the larger side.
             for remark, case, small, large, more in (
                 ("B.3", "mean |grad f(x_t)|^2 against mean |g_t|^2, factor 1", run.true, run.left, 0.0),
                 ("B.3 reverse", "mean |g_t|^2 against D (mean |grad f(x_t)|_2^2 + sigma^2 / T)", run.left,
@@ -204,7 +204,7 @@ def rates(settings: Theory, cells: list[dict]) -> list[dict]:
     """Remark 3.3, from the grid's rows: with exact gradients T * measured stays below one constant for all T.
 
     T * measured cannot fall as T grows, so the slope over T is never below -1; in the lowest dimension, where the
-    sum has converged, it is near it.
+    sum has converged, it is close to -1.
     """
     rows = []
     exact = [cell for cell in cells if cell["theorem"] == "A.1"]
@@ -224,7 +224,7 @@ def rates(settings: Theory, cells: list[dict]) -> list[dict]:
 
 def _row(remark: str, case: str, measured: float, limit: float, *, low=None, high=None, problem="", n=None, T=None,
          gamma=None, beta=None) -> dict:  # fmt: skip
-    """One line of remarks.csv; it holds if all of the interval, where there is one, is at or below the limit."""
+    """A row of remarks.csv; it holds if measured, or the whole interval if there is one, is at or below the limit."""
     return {
         "remark": remark,
         "case": case,

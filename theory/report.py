@@ -1,4 +1,4 @@
-"""results/theory/: tables, pictures and the report, written from the tables so that all of it can be redrawn."""
+"""The files in results/theory/: tables, and pictures and a report that are made from the tables and can be redrawn."""
 
 import math
 from pathlib import Path
@@ -26,7 +26,7 @@ CAPTIONS = {
 
 
 def store(folder: Path, computed: dict[str, list[dict]], provenance: dict) -> tuple[dict, dict]:
-    """Write the tables and their provenance; returns them as read back, since what git keeps is what is drawn."""
+    """Write the tables and their provenance; returns them as read back, so that pictures are drawn from the files."""
     for name, rows in computed.items():
         path = folder / f"{name}.csv"
         if rows:
@@ -56,7 +56,7 @@ def _read(path: Path) -> list[dict]:
 
 
 def write(folder: Path, found: dict[str, list[dict]], provenance: dict) -> list[str]:
-    """Pictures, verdicts and report of the tables. Returns the lines that the program prints."""
+    """Write pictures, verdicts and report from the tables. Returns the lines that the program prints."""
     pictures = style.save(draw.theorems(found["bounds"], provenance), folder / "theory", CAPTIONS["theory"])
     pictures += style.save(draw.steps(found["steps"], found["mnist"], provenance), folder / "steps", CAPTIONS["steps"])
     if found["batch"]:

@@ -1,4 +1,4 @@
-"""All of it: the units of work, spread over processes, and the tables that they fill."""
+"""Runs everything: the units of work, distributed over processes, and the tables that they fill."""
 
 import multiprocessing
 import platform
@@ -17,10 +17,10 @@ TABLES = ("bounds", "remarks", "steps", "mnist", "batch")
 
 
 def compute(settings: Theory) -> tuple[dict[str, list[dict]], dict]:
-    """The rows of each table and their provenance. A number depends on the settings, never on the workers."""
+    """The rows of each table and their provenance. Numbers depend only on the settings, not on the workers."""
     began = time.monotonic()
     if settings.mnist.run or settings.batch.run:
-        mnist.mnist.fetch(settings.data_dir)  # refused now, not in minutes, and never by two processes at once
+        mnist.mnist.fetch(settings.data_dir)  # raises now instead of after minutes, and in one process
     tables: dict[str, list[dict]] = {name: [] for name in TABLES}
     todo = [unit for unit in units(settings) if not settings.only or unit[0] in settings.only]
     with tqdm(total=len(todo), unit="part", disable=None if settings.progress else True) as bar:
@@ -50,7 +50,7 @@ def compute(settings: Theory) -> tuple[dict[str, list[dict]], dict]:
 
 
 def units(settings: Theory) -> list[tuple]:
-    """What can be computed on its own, the longest first: (table, arguments of its function)."""
+    """The units that can be computed separately, the longest first: (table, arguments of its function)."""
     parts = [("mnist", gamma) for gamma in settings.mnist.gammas if settings.mnist.run]
     parts += [("batch", seed) for seed in settings.batch.seeds if settings.batch.run]
     parts += [("bounds", task) for task in experiment.tasks(settings)]
@@ -76,7 +76,7 @@ def _spread(todo: list[tuple], settings: Theory) -> Iterator[tuple[str, list[dic
 
 
 class _Work:
-    """`work` with its settings, in a form that can be sent to another process."""
+    """`work` with its settings, as a picklable callable."""
 
     def __init__(self, settings: Theory):
         self.settings = settings
@@ -86,7 +86,7 @@ class _Work:
 
 
 def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C and ends the others
     _prepare()
 
 

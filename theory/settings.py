@@ -1,4 +1,4 @@
-"""The typed settings of `python -m theory` and their range checks. The values stand in configs/theory.yaml."""
+"""The typed settings of `python -m theory` and their range checks. The values are in configs/theory.yaml."""
 
 import math
 import os

@@ -1,6 +1,6 @@
 """The proofs' step size against tuned constant ones, on the problems of the grid.
 
-A constant is tuned on one set of starting points and noise, and both rules are then measured on another one.
+The constant is tuned on one set of starting points and noise; both rules are then measured on another.
 """
 
 import math
@@ -23,7 +23,7 @@ def cases(settings: Theory) -> list[tuple[str, float]]:
 
 
 def compare(name: str, gamma: float, settings: Theory) -> list[dict]:
-    """A row for each beta and rule: mean over repetitions of (f(x_{T+1}) - f*) / (f(x_1) - f*), as theorem 3.2 runs."""
+    """A row for each beta and rule: mean over repetitions of (f(x_{T+1}) - f*) / (f(x_1) - f*), as in theorem 3.2."""
     problem, _ = make_problem(settings, name, settings.steps.dimension)
     points = {
         use: problem.start(settings.repetitions, generator(settings.seed, "steps", use, name))

@@ -1,4 +1,4 @@
-"""What the theorems, the remarks and B.3 say, and what the numbers say to it. Pure functions of the tables' rows."""
+"""The statements of the theorems, the remarks and B.3, and the verdicts on them. Pure functions of the tables' rows."""
 
 from analysis.statistics import t_interval
 from analysis.verdicts import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
@@ -15,7 +15,7 @@ CLAIMS = {
 
 
 def judge(tables: dict[str, list[dict]], settings: dict) -> list[dict]:
-    """The verdicts, in the paper's order, as rows; settings: what `judged_by` names."""
+    """The verdicts as rows, in the paper's order. settings: the thresholds of `judged_by`."""
     remarks = tables["remarks"]
     found = [_theorem(name, select(tables["bounds"], theorem=name)) for name in THEOREMS]
     found += [
@@ -54,7 +54,7 @@ def _theorem(name: str, rows: list[dict]) -> dict:
 
 
 def _all(remarks: list[dict], remark: str, claim: str, section: str, objection: str = "") -> dict:
-    """Reproduced if every row of the remark holds; the row that is farthest over (or nearest to) its limit speaks."""
+    """Reproduced if every row of the remark holds; the evidence is the row farthest over (or closest to) its limit."""
     rows = select(remarks, remark=remark)
     if not rows:
         return _row(f"remark {remark}", claim, section, NOT_RUN, "")
@@ -81,7 +81,7 @@ def _batch(remarks: list[dict]) -> dict:
 
 
 def _direction(rows: list[dict], *, gamma: float, cosine: float, level: float) -> dict:
-    """Of the points of the path the one whose mean cosine over the seeds is lowest decides."""
+    """The point of the path with the lowest mean cosine over the seeds decides."""
     claim = (
         f"A batch of 128, the experiments', is large enough for direction: all along figure 2's path (gamma {gamma:g}) "
         f"the mean of sigma(g_t) has a cosine of {cosine:g} or more with sigma(grad f)."
@@ -113,6 +113,6 @@ def _word(holds: bool) -> str:
 
 
 def _row(name: str, claim: str, section: str, verdict: str, evidence: str, objection: str = "") -> dict:
-    """name: of the theorem or remark in the tables; objection: the strongest one, where there is one to make."""
+    """name: that of the theorem or remark in the tables. objection: the strongest one, if there is any."""
     return {"key": name.replace(" ", "-"), "claim": claim, "section": section, "verdict": verdict,
             "evidence": evidence, "objection": objection}  # fmt: skip

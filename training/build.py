@@ -37,13 +37,13 @@ OPTIMIZERS = {
 
 
 def build_data(config: Config, device: torch.device, world: World = World()):  # noqa: B008
-    """The training and the test set on the device, of which this process serves its share."""
+    """The training and the test set on the device; under torchrun each process serves its own shard."""
     train_set, _, test_set = build_splits(config, device, world)
     return train_set, test_set
 
 
 def build_splits(config: Config, device: torch.device, world: World = World()):  # noqa: B008
-    """Training, validation and test set, as build_data; the second is None if nothing is held out of the first."""
+    """As build_data, with the validation set between the two: None if nothing is held out of the training set."""
     spec = config.dataset
     options = {"mean": spec.mean, "std": spec.std, "device": device, "shard": (world.rank, world.size)}
     options["num_classes"] = spec.num_classes
@@ -91,7 +91,7 @@ def _hold_out(labels: Tensor, spec: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def _load(config: Config, train: bool) -> tuple[Tensor, Tensor]:
-    """A split as its source has it. Raises ConfigError if it is not as the config says."""
+    """The full split as its source gives it. Raises ConfigError if shape or labels contradict the config."""
     spec = config.dataset
     if spec.load:
         images, labels = load(spec.load, spec.code)(config.data_dir, train)
@@ -108,9 +108,9 @@ def _load(config: Config, train: bool) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-@lru_cache(maxsize=2)  # verifying and unpacking takes longer than a short run; a worker of a sweep does it once
+@lru_cache(maxsize=2)  # verifying and unpacking takes longer than a short run; a sweep's worker does it only once
 def read_split(name: str, data_dir: str, train: bool, verify: bool) -> tuple[Tensor, Tensor]:
-    """A split of files, as its module's `load`. What it returns is shared and not to be written to."""
+    """A split of MNIST or CIFAR, as that module's `load` returns it. The tensors are shared: do not write to them."""
     if name == "mnist":
         return mnist.load(data_dir, train)
     return cifar.load(data_dir, train, name=name, verify=verify)
@@ -118,13 +118,13 @@ def read_split(name: str, data_dir: str, train: bool, verify: bool) -> tuple[Ten
 
 @lru_cache(maxsize=2)
 def files_fingerprint(name: str, data_dir: str, verify: bool) -> str:
-    """Of both splits of files, whole: what subset a run takes of them is in its config."""
+    """The fingerprint of both full splits; which subset a run takes of them is in its config."""
     parts = [tensor for train in (True, False) for tensor in read_split(name, data_dir, train, verify)]
     return fingerprint(*parts)[:12]
 
 
 def data_fingerprint(config: Config, train_set, test_set) -> str:
-    """12 hex digits of the data that a run is trained and tested on, recorded with it: files may change."""
+    """12 hex digits that identify a run's training and test data, recorded with the run because files may change."""
     spec = config.dataset
     if spec.name in ("mnist", "cifar10", "cifar100") and not spec.load:
         return files_fingerprint(spec.name, config.data_dir, spec.verify)
@@ -139,7 +139,7 @@ def build_model(config: Config) -> nn.Module:
 
 
 def make_network(spec: Model, image_shape: list[int], num_classes: int) -> nn.Module:
-    """The network of a model's settings for images [channels, height, width]. Raises ConfigError."""
+    """The network that `spec` describes, for images [channels, height, width]. Raises ConfigError."""
     channels, height, width = image_shape
     try:
         if isinstance(spec, OtherModel):
@@ -148,16 +148,16 @@ def make_network(spec: Model, image_shape: list[int], num_classes: int) -> nn.Mo
         if spec.name == "mlp":
             arguments["in_features"] = channels * height * width
         elif channels != 3:
-            raise ValueError(f"it takes images with 3 channels, this data set's have {channels}")
+            raise ValueError(f"it takes images with 3 channels, and this data set's have {channels}")
         return MODELS[spec.name](num_classes=num_classes, **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model={spec.name}: {error}") from None
 
 
 def build_network(config: Config, model: nn.Module, device: torch.device, world: World) -> nn.Module:
-    """What a step calls: the model, spread over the processes and compiled as the config says.
+    """What a step calls: the model, wrapped in DDP and compiled as the config says.
 
-    Raises ConfigError for sync_batchnorm off CUDA, where torch has none.
+    Raises ConfigError for sync_batchnorm without CUDA, where torch does not support it.
     """
     network = model
     if world.size > 1:
@@ -167,7 +167,7 @@ def build_network(config: Config, model: nn.Module, device: torch.device, world:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         network = DistributedDataParallel(network, device_ids=[world.local_rank] if device.type == "cuda" else None)
     if config.compile != "none":
-        # The last batch of an epoch is smaller: a graph for each of the two sizes, where one of any size is slower.
+        # The last batch of an epoch is smaller. Two graphs, one for each size, are faster than one dynamic graph.
         return cast(nn.Module, torch.compile(network, mode=config.compile, dynamic=False))
     return network
 
@@ -190,7 +190,7 @@ def _other_optimizer(spec: OtherOptimizer, params) -> torch.optim.Optimizer:
 
 
 def load_class(path: str, code: str | None) -> Callable[..., torch.optim.Optimizer]:
-    """An optimizer's class by its path, as runs.code.load. Raises ConfigError if it is none."""
+    """The optimizer class at a path, found by runs.code.load. Raises ConfigError if it is not an optimizer class."""
     made = load(path, code)
     if not (isinstance(made, type) and issubclass(made, torch.optim.Optimizer)):
         raise ConfigError(f"optimizer.class_path={path} is not a class of optimizers")

@@ -1,4 +1,4 @@
-"""The state of a run in two generations, each whole or not there at all."""
+"""A run's checkpoints: the latest and the one before, each either complete or absent."""
 
 import copy
 import hashlib
@@ -21,15 +21,15 @@ DIGEST_BYTES = 32
 
 
 def save(run: Run, state: dict) -> None:
-    """Write `state` as the newest generation; the newest so far becomes the previous one. It names its run.
+    """Write `state` and the run's id as the latest checkpoint; the latest so far becomes the previous one.
 
-    Raises RunError if the folder is no longer this run's, and OSError (a full disk, say) with both generations as they
-    were, or the newest as the previous one.
+    Raises RunError if the folder no longer belongs to this run, and OSError, for example on a full disk. After an
+    OSError the old checkpoints are intact; the latest may already be stored as the previous one.
     """
     run.check_ours()
     buffer = io.BytesIO()
     torch.save(state | {"run": run.id}, buffer)
-    buffer.write(hashlib.sha256(buffer.getbuffer()).digest())  # torch.load does not mind what follows
+    buffer.write(hashlib.sha256(buffer.getbuffer()).digest())  # torch.load ignores trailing bytes
     newest = run.folder / NEWEST
     fresh = newest.with_suffix(".new")
     write_atomically(fresh, buffer.getbuffer())
@@ -87,10 +87,10 @@ def snapshot(value: Any) -> Any:
 
 
 def load(run: Run, restore: Callable[[dict], None] = lambda state: None) -> dict | None:
-    """The newest undamaged state on the CPU, or None if the run has none yet.
+    """The latest undamaged state, on the CPU, or None if the run has no checkpoint yet.
 
-    restore: takes it over; a state that it cannot take counts as damaged. Raises RunError if there are checkpoints and
-    all of them are damaged, or one is another run's.
+    restore: called with the state; a state that it cannot load counts as damaged. Raises RunError if all checkpoints
+    are damaged, or if one belongs to another run.
     """
     damaged = []
     for name in (NEWEST, PREVIOUS):
@@ -105,22 +105,25 @@ def load(run: Run, restore: Callable[[dict], None] = lambda state: None) -> dict
                 restore(state)
             except (LookupError, TypeError, ValueError, RuntimeError) as error:
                 raise Damaged(f"it does not fit this run: {' '.join(str(error).split())[:100]}") from None
-            for broken in damaged:  # or the next save would put it in the place of this one
+            for broken in damaged:  # otherwise the next save would replace this intact one with the damaged one
                 os.replace(broken, broken.with_suffix(".damaged"))
             return state
         except Damaged as error:
             damaged.append(path)
-            run.log(f"{name} is damaged ({error}); trying the one before")
+            run.log(f"{name} is damaged ({error}); trying the previous one")
     if damaged:
         raise RunError(
-            f"{damaged[0]} is damaged and there is no intact one before it; move {run.folder} away to train the "
-            "run anew"
+            f"{damaged[0]} is damaged and there is no intact checkpoint before it; move {run.folder} away to "
+            "train the run from the start"
         )
     return None
 
 
 def prune(run: Run, keep: str) -> None:
-    """What stays of an ended run: "all", its "weights" and rows, or "none"; the caller holds the lock."""
+    """Keep all checkpoints of an ended run ("all"), its weights and rows ("weights"), or nothing ("none").
+
+    The caller holds the lock.
+    """
     if keep == "weights" and (state := intact(run)[0]):
         save(run, {"model": state["model"], "history": state["history"]})
     for name in {"all": (), "weights": (PREVIOUS,), "none": (PREVIOUS, NEWEST)}[keep]:
@@ -128,7 +131,7 @@ def prune(run: Run, keep: str) -> None:
 
 
 def intact(run: Run) -> tuple[dict | None, dict[Path, str]]:
-    """The newest intact state, and what is wrong with each generation that is damaged. Touches nothing."""
+    """The latest intact state, and what is wrong with each damaged checkpoint. Only reads."""
     state, damaged = None, {}
     for path in (run.folder / NEWEST, run.folder / PREVIOUS):
         try:
@@ -144,7 +147,7 @@ class Damaged(Exception):
 
 
 def _read(path: Path) -> dict:
-    # torch.load looks at no checksum, and a flipped bit would pass.
+    # torch.load checks no checksum, so a flipped bit would go unnoticed.
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -157,5 +160,5 @@ def _read(path: Path) -> dict:
     except (RuntimeError, pickle.UnpicklingError) as error:
         raise Damaged(str(error).splitlines()[0]) from None
     if not isinstance(state, dict):
-        raise Damaged("it holds no state")
+        raise Damaged("it does not contain a state")
     return state

@@ -1,4 +1,4 @@
-"""Where a run computes, and what is recorded of it."""
+"""The device that a run uses, and what is recorded about it."""
 
 import functools
 import os
@@ -16,9 +16,9 @@ from .distributed import World
 
 
 def choose_device(config: Config, world: World = World()) -> torch.device:  # noqa: B008
-    """ "auto" takes CUDA, then MPS, then the CPU, but no CPU for the paper's large networks.
+    """ "auto" takes CUDA, then MPS, then the CPU, except for the paper's large networks.
 
-    Raises ConfigError for that, and for a device that is not there.
+    Raises ConfigError if only a CPU is left for one of those, and for a device that does not exist.
     """
     name = config.device
     if name == "auto":
@@ -26,8 +26,8 @@ def choose_device(config: Config, world: World = World()) -> torch.device:  # no
         large = MODELS.get(config.model.name, MLP) is not MLP
         if name == "cpu" and large and config.tier == "paper":
             raise ConfigError(
-                f"device=auto finds no GPU, on which tier=paper trains {config.model.name}; set device=cpu to use "
-                "the CPU anyway, or tier=laptop, which is made for one"
+                f"device=auto finds no GPU, and tier=paper trains {config.model.name} on one; set device=cpu to use "
+                "the CPU anyway, or tier=laptop, which is made for a CPU"
             )
     if name == "cuda":
         name = f"cuda:{world.local_rank}"
@@ -37,14 +37,14 @@ def choose_device(config: Config, world: World = World()) -> torch.device:  # no
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device={name} cannot be used here: {str(error).splitlines()[0]}") from None
     if device.type == "meta":
-        raise ConfigError("device=meta computes nothing; use auto, cpu, cuda or mps")
+        raise ConfigError("device=meta computes no values; use auto, cpu, cuda or mps")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
 
 
 def configure(config: Config, device: torch.device) -> None:
-    """Process-wide settings of torch that the config asks for. Raises ConfigError if the device lacks them."""
+    """Apply the config's process-wide torch settings. Raises ConfigError if the device does not support them."""
     cores = os.cpu_count() or 1
     if config.threads > cores:
         raise ConfigError(f"threads={config.threads}: this machine has {cores} cores")
@@ -59,13 +59,13 @@ def configure(config: Config, device: torch.device) -> None:
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
-        # Else every tensor that is made without values is filled first; nothing here reads what it has not written.
+        # Otherwise torch fills every uninitialised tensor first; nothing here reads memory that it has not written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         torch.backends.cudnn.benchmark = not config.deterministic
 
 
 def environment(config: Config, device: torch.device, world: World = World()) -> dict:  # noqa: B008
-    """What the bits of a run may depend on besides its config; compared when it resumes."""
+    """What a run's exact result may depend on besides its config; compared when the run resumes."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": _processor(),
@@ -83,7 +83,7 @@ def environment(config: Config, device: torch.device, world: World = World()) ->
 
 
 def numerics(config: Config) -> str:
-    """strict (float32), fast (bf16, compiled, channels_last), or the precision of another choice and if compiled."""
+    """strict (float32), fast (bf16, compiled, channels_last); otherwise the precision, and "compiled" if it is."""
     compiled = config.compile != "none"
     if config.precision == "fp32" and not compiled:
         return "strict"
@@ -93,7 +93,7 @@ def numerics(config: Config) -> str:
 
 
 def memory(device: torch.device) -> float:
-    """Gigabytes in use at their peak so far: of the GPU, or of this process."""
+    """Peak memory use so far in gigabytes: of the GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
@@ -109,7 +109,7 @@ def _processor() -> str:
 
 @functools.cache
 def _commit() -> str | None:
-    """The commit of this code, with + if tracked files were changed since; None outside git."""
+    """The commit of this code, with + if tracked files have changed since; None outside git."""
     try:
         git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--dirty=+"]
         return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,4 +1,4 @@
-"""Data parallelism under torchrun: which process this is, and what all of them must agree on."""
+"""Data parallelism under torchrun: this process's rank, and the values on which all processes must agree."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # who asks which process this is need not wait seconds for torch
+if TYPE_CHECKING:  # importing torch takes seconds, and asking for the rank does not need it
     import torch
     from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all that train the run; (0, 1, 0) without torchrun."""
+    """This process among those that train the run together; (0, 1, 0) without torchrun."""
 
     rank: int = 0
     size: int = 1
@@ -34,7 +34,7 @@ class World:
 
     @contextmanager
     def connected(self, device: torch.device):
-        """Within the block the processes can talk: NCCL between GPUs, gloo between CPUs."""
+        """Within the block the processes can communicate: through NCCL between GPUs, gloo between CPUs."""
         if self.size == 1:
             yield
             return
@@ -55,7 +55,7 @@ class World:
         return tensor
 
     def agree(self, number: int, device: torch.device) -> int:
-        """The largest `number` any process has."""
+        """The largest `number` of any process."""
         if self.size == 1:
             return number
         import torch
@@ -72,7 +72,7 @@ class World:
             dist.barrier()
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the main one's buffers: BatchNorm's running averages differ after a step."""
+        """Copy the main process's buffers to all: BatchNorm's running averages differ after a step."""
         if self.size > 1:
             import torch.distributed as dist
 

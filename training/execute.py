@@ -23,14 +23,14 @@ def execute(
     say: Callable[[str], None] = lambda line: None,
     on_step: Callable[["Trainer"], None] | None = None,
 ) -> Run:
-    """Train the run of this config, or take it up again, unless it has ended; returns it.
+    """Train or resume the run of this config, unless it has ended; returns the run.
 
-    on_epoch is called with every row of metrics, on_step after every step; say is told in lines what is trained, on
-    what, and where W&B shows it. Under torchrun every process calls it. Raises RunBusy if another process trains it. A
-    crash leaves its traceback in the run's log.
+    on_epoch is called with every row of metrics, on_step after every step; say is called with lines that tell what is
+    trained, on which device, and where W&B shows it. Under torchrun every process calls this function. Raises RunBusy
+    if another process is training the run. After a crash the traceback is in the run's log.
     """
     run = Run.of(asdict(config))
-    main = World.from_environment().main  # the main process of torchrun keeps the records for all
+    main = World.from_environment().main  # torchrun's main process keeps the records
     if run.ended():
         if main:
             say("finished before, nothing trained")

@@ -20,7 +20,7 @@ from .distributed import World
 from .tracking import Tracker
 from .trainer import Trainer
 
-AGREE_STEPS = 50  # how often several processes ask each other whether to stop or save
+AGREE_STEPS = 50  # under torchrun, steps between two agreements on whether to stop or save
 
 
 def train(
@@ -33,10 +33,10 @@ def train(
 ) -> str:
     """Train from the latest checkpoint; the caller holds the lock. Returns "finished" or "diverged".
 
-    observers are called with every row of metrics, those from before an interruption first, on_step after every step;
-    tracker begins once data and device are known to be right, when say is told what is trained on what. Raises
+    observers are called with every row of metrics, including those from before an interruption; on_step after every
+    step. Once data and device have been checked, tracker begins, and say is called with a line about the run. Raises
     Interrupted after SIGINT or SIGTERM, with the state saved; RunError, DataError, ConfigError, OSError. Under torchrun
-    all processes call it; one writes.
+    all processes call it, and one writes.
     """
     world = World.from_environment()
     device = choose_device(config, world)
@@ -53,7 +53,7 @@ def train(
         say(start_line(config, run, trainer, where, len(test_set)))
         if tracker:
             tracker.begin(where, partial(memory, device))
-        for row in trainer.history:  # a killed process may not have delivered the last of them
+        for row in trainer.history:  # a killed process may not have passed on the last of them
             for observe in observers:
                 observe(row)
         while not (outcome := ending(config, trainer.history)):
@@ -89,7 +89,10 @@ def train_epoch(
     stop: StopRequest,
     on_step: tuple[Callable[[Trainer], None], ...],
 ) -> Tensor:
-    """The rest of the present epoch, evaluated within where asked; returns its sums over all processes, on the CPU."""
+    """Train the rest of the current epoch, with the evaluations inside it that the config asks for.
+
+    Returns the epoch's sums over all processes, on the CPU.
+    """
     started = time.perf_counter() - trainer.seconds
     stop.slept()
     for inputs, labels in train_set.epoch(config.seed, trainer.epoch, config.batch_size, trainer.step):
@@ -112,7 +115,7 @@ def train_epoch(
 
 
 def ending(config: Config, history: list[dict]) -> tuple[str, str] | None:
-    """(state, reason) if the run is over after these rows, else None."""
+    """(state, reason) if the run has ended after these rows, else None."""
     if not history:
         return None
     last = history[-1]
@@ -128,10 +131,9 @@ def ending(config: Config, history: list[dict]) -> tuple[str, str] | None:
 
 
 class Recorder:
-    """Writes the run's folder as training goes on; only the main process of several does.
+    """Writes the run's folder during training; under torchrun only the main process writes.
 
-    Rows may be ahead of the newest checkpoint: a run that is taken up from there trains their epochs again, to the same
-    bits.
+    Rows may be ahead of the latest checkpoint: a run that resumes from it trains those epochs again, to the same bits.
     """
 
     def __init__(self, config: Config, run: Run, trainer: Trainer, writer: checkpoint.Writer):
@@ -140,7 +142,7 @@ class Recorder:
         self.broken: set[str] = set()
 
     def begin(self, environment: dict, data: str, warned: list[str]) -> None:
-        """Take up the newest checkpoint; the rows on disk are made to agree with it."""
+        """Restore the latest checkpoint, and make the rows on disk agree with it."""
         if self.world.main:
             self.run.begin(asdict(self.config), environment, data)
             for warning in dict.fromkeys(warned):
@@ -153,7 +155,7 @@ class Recorder:
         self.saved = time.monotonic()
 
     def due(self, stop: StopRequest) -> bool:
-        """Whether to save in the middle of an epoch, which all processes must answer alike."""
+        """Whether to save in the middle of an epoch; the answer is the same in all processes."""
         wanted = stop.requested or self._time_is_up()
         if self.world.size == 1:
             return bool(wanted)
@@ -163,7 +165,7 @@ class Recorder:
         return bool(self.world.agree(int(bool(wanted)), self.trainer.device))
 
     def save(self, last: bool = False) -> None:
-        """Begin a checkpoint; the last one is on the disk before any process goes on."""
+        """Begin a checkpoint; last: wait until it is on disk before any process continues."""
         if self.world.main:
             self.writer.save(self.trainer.state_dict())
             if last:
@@ -186,11 +188,11 @@ class Recorder:
         return self.writer.idle and time.monotonic() - self.saved > self.config.checkpoint_seconds
 
     def note_broken(self, *datasets) -> None:
-        """Name in the log the pictures that were skipped, each once."""
+        """Log the names of the images that were skipped, each once."""
         broken = {path: reason for data in datasets for path, reason in getattr(data, "broken", {}).items()}
         new = [f"{path} ({reason})" for path, reason in broken.items() if path not in self.broken]
         if new and self.world.main:
-            self.run.log(f"skipped {len(broken)} broken pictures so far; new: {'; '.join(new)}")
+            self.run.log(f"skipped {len(broken)} broken images so far; new: {'; '.join(new)}")
         self.broken |= set(broken)
 
     def end(self, state: str, reason: str) -> None:

@@ -1,7 +1,7 @@
-"""What a run measures besides loss and accuracy; a further quantity is a further class here.
+"""What a run measures besides loss and accuracy; each further quantity is a further class here.
 
-A meter adds up `size` numbers over the steps of an epoch or the batches of an evaluation, in its part of one tensor
-that all meters share: no step waits for the device, and an epoch reads it once.
+A meter adds up `size` numbers over the steps of an epoch or the batches of an evaluation. All meters share one tensor
+on the device, each with its own slice; it is read once an epoch, so no step waits for the device.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class StepMeter(Protocol):
 
 
 def step_meters(config: Config, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[StepMeter]:
-    """Those that the config asks for; their parts of the sums lie in this order in every checkpoint."""
+    """The meters that the config asks for. Every checkpoint stores their parts of the sums in this order."""
     gamma, scaled = optimizer.defaults.get("gamma"), config.precision == "fp16"
     meters: list[StepMeter] = [FirstLayer(model, gamma, scaled)]
     if config.layer_norms:
@@ -40,9 +40,10 @@ def step_meters(config: Config, model: nn.Module, optimizer: torch.optim.Optimiz
 
 
 class FirstLayer:
-    """Figure 2(b): means over the steps of |g|_1 and |sigma(g)|_1, g the gradient of the first layer's weight.
+    """Figure 2(b): means over the steps of |g|_1 and |sigma(g)|_1, where g is the gradient of the first layer's weight.
 
-    gamma: sigma's exponent, or None of an optimizer without it. scaled: leave out the steps that fp16's scaler skips.
+    gamma: the exponent of sigma, or None for an optimizer without one. scaled: leave out the steps that fp16's scaler
+    skips.
     """
 
     name, size = "first_layer", 3  # |g|_1, |sigma(g)|_1, steps
@@ -53,7 +54,7 @@ class FirstLayer:
 
     def update(self, sums: Tensor) -> None:
         grad = self.weight.grad
-        assert grad is not None  # as it comes after the backward pass
+        assert grad is not None  # the backward pass has run
         norm = powered = torch.linalg.vector_norm(grad, 1)
         if self.gamma is not None:
             powered = torch.linalg.vector_norm(powerball(grad, self.gamma), 1)
@@ -67,10 +68,10 @@ class FirstLayer:
 
 
 class LayerNorms:
-    """Figure 3 in training: means over the steps of each layer's |sigma(g)|_2 / |g|_2, where g is not 0, and |g|_2.
+    """Figure 3 in training: each layer's mean over the steps of |g|_2, and of |sigma(g)|_2 / |g|_2 where g is not 0.
 
-    Of a model with `layers` (models/__init__.py). The norms are summed up in the sums' dtype: in float32 the squares of
-    a vanishing gradient would be 0.
+    For models with `layers` (models/__init__.py). The norms are computed in the dtype of the sums: in float32 the
+    squares of a vanishing gradient would be 0.
     """
 
     name = "layer_norms"
@@ -78,7 +79,7 @@ class LayerNorms:
     def __init__(self, model: nn.Module, gamma: float | None, scaled: bool):
         self.weights = [layer.weight for layer in _layers(model)]
         self.gamma, self.scaled = gamma, scaled
-        self.size = 4 * len(self.weights)  # all layers' ratios, then the steps that have one, |g|_2 and its steps
+        self.size = 4 * len(self.weights)  # by layer: ratios, steps that have a ratio, |g|_2, steps
 
     def update(self, sums: Tensor) -> None:
         grads = [weight.grad for weight in self.weights if weight.grad is not None]
@@ -98,9 +99,9 @@ class LayerNorms:
 
 
 class DeadUnits:
-    """The hidden units that fire for no image of a data set, so that no gradient reaches their weights, by layer.
+    """By layer, the hidden units that fire for no image of a data set, so that no gradient reaches their weights.
 
-    Of a model with `layers` (models/__init__.py); size 0 and no columns for others.
+    For models with `layers` (models/__init__.py); size 0 and no columns for others.
     """
 
     name = "dead_units"
@@ -112,7 +113,7 @@ class DeadUnits:
 
     @contextmanager
     def watching(self, sums: Tensor) -> Iterator[None]:
-        """Within the block every forward pass adds to `sums` ([size]) 1 for each unit that fires for an image."""
+        """Within the block every forward pass adds 1 to `sums` ([size]) for each unit that fires for some image."""
         parts = sums.split(self.widths)
         hooks = [
             layer.register_forward_hook(partial(self.update, part))

@@ -1,4 +1,4 @@
-"""Train an archived run again, here, and hold its rows against the archive's."""
+"""Train an archived run again on this machine and compare its rows with the archived ones."""
 
 import json
 import math
@@ -14,15 +14,15 @@ from runs.table import column
 from .execute import execute
 
 TIMES = {"seconds", "images_per_second"}
-BITS = ("device", "processor", "threads", "torch")  # what the bits of a run depend on
+BITS = ("device", "processor", "threads", "torch")  # what the exact bits of a result depend on
 LAST = ("train_acc", "test_acc")
-CLOSE = 0.01  # the largest relative difference that is close; on another processor the last bits differ, and grow
+CLOSE = 0.01  # largest relative difference called close; on another processor rounding differences grow
 
 
 def archived(which: str, results: Path) -> tuple[dict, list[dict]]:
-    """An archived run's own columns and tier, and its rows; by its id, or as tier/experiment:row (from 1).
+    """An archived run's columns and tier, and its rows. which: its id, or tier/experiment:row (counted from 1).
 
-    Raises ConfigError.
+    Raises ConfigError if there is no such run.
     """
     place, _, number = which.partition(":")
     for path in sorted(results.glob("*/archive/*-runs.csv")):
@@ -37,7 +37,10 @@ def archived(which: str, results: Path) -> tuple[dict, list[dict]]:
 
 
 def config_of(run: dict, here: dict, epochs: int | None) -> Config:
-    """The archived run's settings, with where and how it runs from the plain config `here`. Raises ConfigError."""
+    """The archived run's scientific settings, with the operational ones of the plain config `here`.
+
+    Raises ConfigError if these settings no longer give the run's id.
+    """
     settings = json.loads(run["config"])
     files = {f"dataset.{key}": here["dataset"][key] for key in ("verify", "workers")}
     operational = {key: value for key, value in here.items() if key not in nested(science(here))}
@@ -45,14 +48,15 @@ def config_of(run: dict, here: dict, epochs: int | None) -> Config:
     plain["runs"] = str(Path(here["results"]) / "reruns")
     found = settled(asdict(schema.build(plain)))
     if identity(found) != run["run"]:
-        raise ConfigError(f"rerun={run['run']}: its settings in the archive now name run {identity(found)}")
+        raise ConfigError(f"rerun={run['run']}: its archived settings now give another id, {identity(found)}")
     return schema.build(found | {"epochs": epochs or found["epochs"]})
 
 
 def rerun(which: str, here: dict, epochs: int | None, show: Callable[[dict], None]) -> tuple[bool, list[str]]:
-    """Whether every row is identical or close, as far as this machine is the archived run's; and what to print.
+    """Whether the rerun agrees with the archive, and the lines to print: one an epoch, a summary, the last epoch.
 
-    A line for each epoch, for the whole and for the last epoch. epochs: fewer than the archived run's, or None for all.
+    It agrees if every row is identical or close; on a machine that differs in BITS nothing is required. epochs: fewer
+    than the archived run's, or None for all.
     """
     run, rows = archived(which, Path(here["results"]))
     config = config_of(run, here, epochs)
@@ -71,14 +75,14 @@ def rerun(which: str, here: dict, epochs: int | None, show: Callable[[dict], Non
     last = [f"{key} {rows[expected - 1][key]:.6g} there, {ours.rows()[-1][key]:.6g} here" for key in LAST]
     lines.append(f"after epoch {expected}: {', '.join(last)}")
     if other:
-        lines.append(f"another environment, in which the last bits differ and grow: {'; '.join(other)}")
+        lines.append(f"another environment, where rounding differences grow: {'; '.join(other)}")
     return bool(other) or worst <= CLOSE, lines
 
 
 def compare(old: dict, new: dict) -> tuple[float, str]:
-    """The largest relative difference of a row's columns, at the archive's six digits, and what it is called.
+    """The largest relative difference between two rows, at the archive's six digits, and a verdict in words.
 
-    Counts of units make a row different from identical, and say nothing about how close it is.
+    If only counts differ (dead units), the rows are not identical, but close.
     """
     worst, where = 0.0, ""
     for key in sorted(old.keys() & new.keys() - TIMES - {"run", "epoch"}):

@@ -1,4 +1,4 @@
-"""The network of a config as a table: layers with parameters and multiply-adds. Nothing is trained."""
+"""A config's network as a table of its layers with parameters and multiply-adds. Nothing is trained."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -9,7 +9,7 @@ from .build import build_model
 
 
 def summary(config: Config) -> str:
-    """A line a layer that has weights, in order of use; multiply-adds are those of one image."""
+    """A line for each layer that has weights, in order of use; multiply-adds are for one image."""
     with torch.device("meta"):
         model = build_model(config)
     shapes: dict[str, tuple[int, ...]] = {}

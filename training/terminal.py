@@ -1,4 +1,4 @@
-"""What a person sees of a run: at a terminal a bar that moves with every step, in a log file a line an epoch."""
+"""A run's progress: at a terminal a bar that moves with every step, in a log file a line an epoch."""
 
 import sys
 import time
@@ -36,7 +36,7 @@ class Terminal:
         self._move(trainer.epoch + min(1.0, trainer.step * trainer.config.batch_size / trainer.images))
 
     def epoch(self, row: dict) -> None:
-        """A row of metrics; rows from before an interruption are no news."""
+        """Show a row of metrics; rows from before an interruption are not printed again."""
         found = f"train {row['train_acc']:.4f} test {row['test_acc']:.4f}"
         self._move(row["epoch"])
         self.bar.set_postfix_str(found)

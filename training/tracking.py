@@ -1,7 +1,7 @@
-"""Weights & Biases: every epoch is shown there, and nothing that happens there can hurt a run.
+"""Weights & Biases: every epoch is logged there, and no failure there can harm a run.
 
-metrics.csv is the source of truth; W&B is a view of it (view.py, docs/wandb.md). `wandb.mode=auto` logs online where
-there are credentials and the server answers, offline otherwise (`make sync` uploads later), and never asks a question.
+metrics.csv is the source of truth; W&B is a view of it (view.py, docs/wandb.md). `wandb.mode=auto` logs online if
+there are credentials and the server answers, otherwise offline (`make sync` uploads later), and never asks anything.
 """
 
 from collections.abc import Callable
@@ -21,24 +21,24 @@ NO_GPU = ("cpu", "mps")
 
 
 class Tracker:
-    """One run on W&B; after any failure there it goes quiet and says so in the run's log.
+    """One run on W&B. After a failure there it logs nothing more and says so in the run's log.
 
-    say: is told in a line where the run is to be seen.
+    say: called with a line that tells where to see the run.
     """
 
     def __init__(self, config: Config, run: Run, say: Callable[[str], None] = lambda line: None):
         self.config, self.run, self.say = config, run, say
-        self.wandb: Any = None  # the run there, while all is well
+        self.wandb: Any = None  # the run on W&B, as long as nothing has failed
         self.mode = Mode("disabled")
         self.rows: list[dict] = []
-        self.first = 0  # what belongs to earlier steps is there already
-        self.last = -1  # the newest step that was logged
+        self.first = 0  # earlier steps are on W&B already
+        self.last = -1  # the latest step that was logged
         self.sums = [0.0, 0.0, 0.0]  # of the batches logged so far in this epoch: loss, correct, images
 
     def begin(self, environment: dict, memory: Callable[[], float] | None = None) -> None:
-        """Start the run there; called once data and device are known to be right.
+        """Start the run on W&B; called once data and device have been checked.
 
-        memory: says the gigabytes in use at their peak so far.
+        memory: returns the peak memory use so far in gigabytes.
         """
         self.memory = memory
         self.mode = chosen_mode(self.config.wandb.mode)
@@ -48,7 +48,7 @@ class Tracker:
             if self.mode.name == "online":
                 self.mode = Mode("offline", f"online failed: {one_line(error)}")
                 try:
-                    wandb_module().teardown()  # its service holds on to the id
+                    wandb_module().teardown()  # otherwise its service keeps the id
                     self._start(environment)
                     return
                 except Exception as second:
@@ -61,7 +61,7 @@ class Tracker:
         self.files = Files(self.run.folder)
         id = trial() or self.files.id()
         if self.mode.name == "online" and self.files.unsent("offline-run", id):
-            self.mode = Mode("offline", "an earlier part of it waits for make sync")
+            self.mode = Mode("offline", "an earlier part of this run waits for make sync")
         system = {"always": True, "never": False}.get(self.config.wandb.system, environment["device"] not in NO_GPU)
         about = self._about(environment)
         where = self.mode.name, self.run.folder, self.config.wandb, system
@@ -90,13 +90,13 @@ class Tracker:
         tags, stage = list(uses), None
         if self.config.experiment:
             tags, stage = [self.config.experiment, *tags], uses.get(self.config.experiment)
-        elif self.config.planned:  # by a sweep over a grid of the command line's
+        elif self.config.planned:  # by a sweep over a grid given on the command line
             stage = next(iter(uses.values()), None)
         job = view.job_type(config, stage, self.config.protocol.tune)
         return view.about(computed, environment, self.config.tier, tags, job)
 
     def log(self, row: dict) -> None:
-        """An epoch's row of metrics; those that are there already are left out."""
+        """Log an epoch's row of metrics, unless it is on W&B already."""
         if self.wandb is None:
             return
         self.rows.append(row)
@@ -109,7 +109,7 @@ class Tracker:
             self._quietly("log", lambda run: run.summary.update(view.summaries(self.rows)))
 
     def batch(self, trainer) -> None:
-        """The running loss and accuracy since the last such row, if `log_every` asks for it after this batch."""
+        """Log loss and accuracy since the last such row, if `log_every` asks for it after this batch."""
         every, images, size = self.config.wandb.log_every, trainer.images, self.config.batch_size
         seen = trainer.step * size
         if self.wandb is None or not every or trainer.step % every or seen >= images:  # the epoch's row is to come
@@ -123,7 +123,7 @@ class Tracker:
             self._log(step, axes | dict(zip(view.BATCH, (loss / counted, correct / counted), strict=True)))
 
     def _log(self, step: int, found: dict) -> None:
-        # W&B's own step is the step: what a server has already it refuses.
+        # With W&B's own step set, the server refuses rows that it already has.
         self._quietly("log", lambda run: run.log(found, step=step, commit=True))
         self.last = max(self.last, step)
 
@@ -134,11 +134,11 @@ class Tracker:
 
     def _finish(self, run, state: str, reason: str | None) -> None:
         run.summary.update(view.summaries(self.rows) | {"state": state, "reason": reason})
-        # W&B asks the server about an artifact, and waits 20 seconds for one that is gone.
+        # For an artifact W&B asks the server, and waits 20 seconds if it is down.
         if self.mode.name == "offline" or not silent(wandb_module().setup().settings.base_url):
             keep_files(run, self.run, self.config.wandb.artifacts)
         if state == "interrupted":
-            run.mark_preempting()  # W&B shows it as preempted, and a sweep there asks for it again
+            run.mark_preempting()  # W&B shows it as preempted, and a W&B sweep asks for it again
         run.finish(exit_code=int(state in ("failed", "interrupted")))
         self.files.keep_logged(run.id, self.last)
         if self.mode.name == "online":
@@ -157,7 +157,7 @@ class Tracker:
 
 
 def answer(config: Config, run: Run) -> None:
-    """Under a sweep of W&B's: show a run that has ended as the trial that it was asked for, from its record."""
+    """If a W&B sweep asked for a run that has already ended, log it there as this trial, from its records."""
     if not trial():
         return
     tracker, status = Tracker(config, run), run.status()
@@ -168,7 +168,7 @@ def answer(config: Config, run: Run) -> None:
 
 
 def keep_files(started, run: Run, what: str) -> None:
-    """Upload the run's records, and with what="checkpoints" its newest state, as an artifact of the run on W&B."""
+    """Upload the run's records, and with what="checkpoints" its latest checkpoint, as an artifact on W&B."""
     if what == "none":
         return
     artifact = wandb_module().Artifact(f"run-{run.id}", type="run")

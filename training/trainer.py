@@ -15,14 +15,14 @@ from .build import build_model, build_network, build_optimizer, build_schedule
 from .distributed import World
 from .meters import DeadUnits, step_meters
 
-# Numbers in a batch of evaluation, if a training batch is not larger. Small networks' maps of so many images stay in a
-# CPU's cache: with four times as many, evaluation took up to three times as long.
+# Input values in an evaluation batch, unless a training batch is larger. A small network's feature maps of so many
+# images fit into a CPU's cache: with four times as many, evaluation took up to three times as long.
 EVALUATION_VALUES = 250 * 3 * 32 * 32
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PARTS = ("model", "optimizer", "schedule", "scaler")
 PROGRESS = ("epoch", "step", "seconds", "lr", "history", "within")
 COUNTS = 3  # loss, correct, images: the first of an epoch's sums
-# A row of metrics begins with those of these that it has; the others follow as the meters give them.
+# A row of metrics begins with these columns, as far as it has them; the meters' other columns follow.
 COLUMNS = (
     "epoch", "lr", "train_loss", "train_acc", "grad_norm1", "powered_norm1", "seconds", "images_per_second",
     "test_loss", "test_acc", "validation_loss", "validation_acc", "train_eval_loss", "train_eval_acc",
@@ -30,10 +30,10 @@ COLUMNS = (
 
 
 class Trainer:
-    """Model, optimizer, schedule and how far they have come.
+    """Model, optimizer, schedule and the position in training.
 
-    model is the network itself, whose weights are saved; network is what a step calls: the same, compiled or
-    spread over processes as the config says. images: the size of the whole training set.
+    model is the plain network, whose weights are saved; network is what a step calls: the same network, compiled or
+    wrapped in DDP as the config says. images: the size of the whole training set.
     """
 
     def __init__(self, config: Config, device: torch.device, images: int, world: World = World()):  # noqa: B008
@@ -47,21 +47,21 @@ class Trainer:
         self.optimizer = build_optimizer(config, self.model.parameters())
         steps = -(-images // config.batch_size)
         self.schedule = build_schedule(config, self.optimizer, steps_per_epoch=steps)
-        # After these steps of an epoch it is evaluated, and once more at its end.
+        # Evaluations take place after these steps of an epoch, and once more at its end.
         self.stops = {-(-steps * part // config.evaluations) for part in range(1, config.evaluations)} - {steps}
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
-        self.epoch = self.step = 0  # complete epochs, and steps into the present one
-        self.seconds = 0.0  # of training in the present epoch; evaluation and saving are off the clock
-        self.lr = self.optimizer.param_groups[0]["lr"]  # at the present epoch's start
+        self.epoch = self.step = 0  # complete epochs, and steps in the current one
+        self.seconds = 0.0  # of training in the current epoch, without evaluation and saving
+        self.lr = self.optimizer.param_groups[0]["lr"]  # at the start of the current epoch
         self.history: list[dict] = []
-        self.within: list[tuple[float, float]] = []  # (train, test) accuracy at the present epoch's stops so far
+        self.within: list[tuple[float, float]] = []  # (train, test) accuracy at the current epoch's stops so far
         # Sums over the epoch's steps, read back once an epoch so that no step waits for the device.
         self.meters = step_meters(config, self.model, self.optimizer)
         self.sizes = [COUNTS, *(meter.size for meter in self.meters)]
         self.sums = self._zeros(sum(self.sizes))
 
     def train_step(self, inputs: Tensor, labels: Tensor) -> None:
-        """One update from this process' share of a batch, in `accumulate` parts."""
+        """One update from this process's share of a batch, in `accumulate` parts."""
         config = self.config
         batch = min(config.batch_size, self.images - self.step * config.batch_size)
         if config.compile == "reduce-overhead":
@@ -70,13 +70,13 @@ class Trainer:
         counts, *measured = self.sums.split(self.sizes)
         parts = list(zip(inputs.tensor_split(config.accumulate), labels.tensor_split(config.accumulate), strict=True))
         for number, (x, y) in enumerate(parts, start=1):
-            # Processes add up their gradients once a step, in the last backward.
+            # Processes average their gradients once a step, in the last backward pass.
             waiting = self.world.size > 1 and number < len(parts)
             with self.network.no_sync() if waiting else nullcontext():  # pyright: ignore[reportCallIssue]
                 with self.autocast():
                     logits = self.network(self.laid_out(x))
                     loss = F.cross_entropy(logits, y)
-                # Parts and processes may differ in size by an image; this makes their sum the batch's mean.
+                # Parts and processes may differ in size by an image; so weighted, they sum to the batch's mean.
                 share = len(y) * self.world.size / batch
                 self.scaler.scale(loss if share == 1 else loss * share).backward()
             with torch.no_grad():
@@ -120,11 +120,11 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, dataset) -> "Scores":
-        """Over the whole data set, of which each process takes its share."""
+        """Loss and accuracy over the whole data set; under torchrun each process computes its share."""
         dead_units = DeadUnits(self.model)
         sums = self._zeros(2 + dead_units.size)
         scores, fired = sums.split([2, dead_units.size])
-        # What a step can hold with its gradients, or what is surely small.
+        # At least the part of a batch that training fits in memory with its gradients.
         together = self.config.batch_size // self.config.accumulate
         size = max(1, EVALUATION_VALUES // math.prod(dataset.image_shape), together, 8 * self.world.size)
         self.world.share_buffers(self.model)
@@ -162,19 +162,19 @@ class Trainer:
         }
 
     def restore(self, state: dict) -> None:
-        """Go on from a state_dict."""
+        """Continue from a state_dict."""
         for part in PARTS:
             getattr(self, part).load_state_dict(state[part])
         for name in PROGRESS:
             setattr(self, name, state.get(name, getattr(self, name)))
-        self.sums[: len(state["sums"])].copy_(state["sums"])  # one without those of the layers may be shorter
+        self.sums[: len(state["sums"])].copy_(state["sums"])  # shorter if it was saved without layer_norms
         torch.set_rng_state(state["generator"])
         if self.device.type == "cuda" and state["cuda_generator"] is not None:
             torch.cuda.set_rng_state(state["cuda_generator"], self.device)
 
 
 class Scores(NamedTuple):
-    """Mean loss and accuracy over a data set, and the columns of its dead units, if the network counts them."""
+    """Mean loss and accuracy over a data set, and the dead units by layer for networks that count them."""
 
     loss: float
     acc: float

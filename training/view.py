@@ -1,6 +1,6 @@
-"""What W&B is shown of a run: metrics in sections, summaries, config, group, job type and tags. Imports no W&B.
+"""A run as W&B shows it: metrics in sections, summaries, config, group, job type and tags. Does not import wandb.
 
-metrics.csv keeps its own columns; these are the names under which a W&B user looks for them.
+metrics.csv keeps its own column names; these are the names that a W&B user looks for.
 """
 
 import functools
@@ -24,7 +24,7 @@ SECTIONS = {
     "grad_norm1": "optim/grad_norm1", "powered_norm1": "optim/powered_norm1", "seconds": "perf/seconds",
     "images_per_second": "perf/images_per_second",
 }  # fmt: skip
-ORDER = ("test", "train", "validation", "optim", "perf", "layers")  # of sections; every other column is a layer's
+ORDER = ("test", "train", "validation", "optim", "perf", "layers")  # of sections; every other column goes to layers
 AXES = ("epoch", "step", "images_seen")
 BATCH = ("train/batch_loss", "train/batch_acc")  # with wandb.log_every
 ACCURACIES = ("train_acc", "train_eval_acc", "test_acc", "validation_acc")
@@ -47,7 +47,7 @@ def shown(row: dict, batch_size: int) -> tuple[int, dict[str, float]]:
 
 
 def summaries(rows: list[dict]) -> dict[str, float]:
-    """Best and last of each accuracy; of the test set's also the best epoch and the first within REACH of the best."""
+    """Best and last value of each accuracy; for the test set also the best epoch and the first to reach 95 % of it."""
     found: dict[str, float] = {}
     for column in ACCURACIES:
         values = [row[column] for row in rows if row.get(column) is not None]
@@ -64,7 +64,7 @@ def summaries(rows: list[dict]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class About:
-    """What W&B is told of a run before its first row."""
+    """What W&B gets about a run before its first row."""
 
     name: str
     group: str  # the setting without its seed
@@ -74,20 +74,20 @@ class About:
 
 
 def about(computed: dict[str, Any], environment: dict, tier: str, experiments: list[str], job: str) -> About:
-    """computed: the scientific settings by dotted path; experiments: that use the run."""
+    """computed: the scientific settings by dotted path; experiments: those that use the run."""
     config = nested(computed)
     setting, name = setting_id(computed), run_name(config)
     origin = {"run": name.rsplit("-", 1)[-1], "setting": setting, "tier": tier, "origin": "training"}
     where = {key: environment[key] for key in ENVIRONMENT if key in environment}
     tags = [tier, *(config[section]["name"] for section in ("dataset", "model", "optimizer")), *experiments]
     group = f"{name.rsplit('-', 2)[0]}-{setting}"
-    # What is drawn as one: seeds that select a setting are not those that report it.
+    # Runs with the same `curve` are averaged: the seeds that select a setting are not mixed with those that report it.
     origin["curve"] = f"{group} {job}" if job in ("select", "refine") else group
     return About(name, group, job, list(dict.fromkeys(tags)), flat(computed) | origin | network(config) | where)
 
 
 def flat(computed: dict[str, Any]) -> dict[str, Any]:
-    """Settings by dotted path under one word each: `optimizer` for `optimizer.name`, `lr` for `optimizer.lr`."""
+    """Settings by a short name each: `optimizer` for `optimizer.name`, `lr` for `optimizer.lr`."""
     found = {}
     for path, value in computed.items():
         section, _, key = path.rpartition(".")
@@ -97,14 +97,14 @@ def flat(computed: dict[str, Any]) -> dict[str, Any]:
 
 
 def network(config: dict) -> dict[str, int]:
-    """Parameters and multiply-adds of one image, forward; nothing of a network of the user's own."""
+    """Parameters, and multiply-adds of one image's forward pass; {} for a user's own network."""
     dataset = config["dataset"]
     return _network(json.dumps(config["model"]), tuple(dataset["image_shape"]), dataset["num_classes"])
 
 
 @functools.cache
 def _network(model: str, image_shape: tuple[int, ...], num_classes: int) -> dict[str, int]:
-    from models.size import size  # torch takes seconds to import, and not everybody here needs it
+    from models.size import size  # imports torch, which takes seconds and is not always needed here
 
     if "class_path" in json.loads(model):
         return {}
@@ -113,9 +113,9 @@ def _network(model: str, image_shape: tuple[int, ...], num_classes: int) -> dict
 
 
 def uses(run: str, results: Path) -> dict[str, str]:
-    """Every experiment whose plan or archive holds the run with this identity, and the stage in which it does.
+    """Every experiment whose plan or archive contains the run with this id, and the run's stage there.
 
-    Damaged ones are passed over: no run waits for what only tags depend on.
+    Damaged files are skipped: only tags depend on them.
     """
     found = {}
     for path in [*sorted(results.glob("*/archive/*-runs.csv")), *sorted(results.glob("*/plan-*.json"))]:
@@ -133,7 +133,7 @@ def uses(run: str, results: Path) -> dict[str, str]:
 
 
 def job_type(config: dict, stage: str | None, tuned: bool) -> str:
-    """select, refine, report, control or single; stage: of the experiment's protocol, None outside of one."""
+    """select, refine, report, control or single; stage: that of the experiment's protocol, None without one."""
     if (config["optimizer"].get("class_path") or "").startswith(CONTROLS):
         return "control"
     if stage == "grid":

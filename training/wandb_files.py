@@ -1,9 +1,9 @@
-"""What W&B keeps of a run in its folder: the run's id there, and files that a server may not have got yet.
+"""W&B's files in a run's folder: the run's id on W&B, and logs that the server may not have received yet.
 
 <run>/wandb/id                                   the id of this copy of the run on W&B
-<run>/wandb/logged                               that id, and the last step that a session which ended well has logged
+<run>/wandb/logged                               that id, and the last step logged by a session that ended properly
 <run>/wandb/offline-run-<time>-<id>/run-<id>.wandb   what was logged offline; and <file>.synced once a server has it
-<run>/wandb/run-<time>-<id>/run-<id>.wandb           the same of what was logged online
+<run>/wandb/run-<time>-<id>/run-<id>.wandb           the same for what was logged online
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from runs.files import write_text
 
 SENT = ".synced"  # W&B's own mark, beside a file
-EMPTY = 7  # bytes: a file whose process was killed before it wrote anything
+EMPTY = 7  # bytes of a file whose process was killed before it wrote anything
 
 
 class Files:
@@ -24,8 +24,8 @@ class Files:
     def id(self) -> str:
         """The id of this copy; a new one if it has none yet.
 
-        It begins with the run's identity. The rest is chance: two people who train the same run in one project have
-        two runs there.
+        It begins with the run's own id. The rest is random, so that two people who train the same run in one W&B
+        project get two runs there.
         """
         try:
             return (self.folder / "id").read_text().strip()
@@ -39,7 +39,7 @@ class Files:
         write_text(self.folder / "id", id + "\n")
 
     def logged(self, id: str) -> int:
-        """The last step logged of this id in sessions that ended well; W&B may still be writing their files."""
+        """The last step logged under this id by sessions that ended properly; W&B may still be writing their files."""
         try:
             known, step = (self.folder / "logged").read_text().split()
         except (FileNotFoundError, ValueError):
@@ -58,7 +58,7 @@ class Files:
             path.with_name(path.name + SENT).touch()
 
     def rows(self, id: str) -> dict[int, dict]:
-        """What was logged of this id on this machine, by step, as W&B's own program reads it."""
+        """What was logged under this id on this machine, by step, as W&B's own program reads it."""
         return {row["_step"]: row for path in self._all("*run", id) for row in rows_of(path)}
 
     def _all(self, kind: str, id: str) -> list[Path]:
@@ -71,8 +71,8 @@ def rows_of(path: Path) -> list[dict]:
 
 
 def records_of(path: Path) -> list[dict]:
-    """The records of a file of W&B's, of a torn one those before the tear; as `wandb leet inspect --json` has them."""
-    from wandb.util import get_core_path  # the program itself: `wandb` takes seconds to start
+    """The records of a .wandb file, read by `wandb leet inspect --json`; of a truncated file those that are whole."""
+    from wandb.util import get_core_path  # the binary itself: the `wandb` command takes seconds to start
 
     command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file", path, path.parent]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -1,6 +1,9 @@
-"""A run on W&B as this project starts it: which mode, nothing asked, little waiting; and what a trial of a sweep is."""
+"""How this project starts a run on W&B: in which mode, without prompts, with short timeouts, or as a sweep's trial."""
 
+import http.client
+import logging
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -11,17 +14,17 @@ from runs.schema import Wandb
 
 from . import view
 
-# A dead or slow server costs a run at most 20 seconds in all.
+# A dead or slow server costs a run at most 20 seconds in total.
 PROBE_SECONDS = 3
 INIT_SECONDS = 7
 SECOND_INIT_SECONDS = 3  # for another id, if the first was deleted
 FINISH_SECONDS = 7
-SILENCE_SECONDS = 600  # for which a server that did not answer is not asked again
-FLUSH_SECONDS = 1  # how old what `make watch` shows may be, and what a kill may cost
+SILENCE_SECONDS = 600  # a server that did not answer is not asked again for so long
+FLUSH_SECONDS = 1  # how far `make watch` may lag behind, and how much a kill may lose
 
 
 class Mode(NamedTuple):
-    """online, offline or disabled; and why, if it is not what was asked for."""
+    """online, offline or disabled; and why, if this is not what was asked for."""
 
     name: str
     why: str = ""
@@ -31,7 +34,10 @@ def start(
     about: view.About, id: str, mode: str, folder: Path, asked: Wandb, system: bool = False,
     init_seconds: float | None = None, finish_seconds: float | None = None,
 ) -> Any:  # fmt: skip
-    """The run `id` on W&B, resumed if it is there; system: with statistics of the machine. Raises what W&B raises."""
+    """Start the run `id` on W&B, or resume it if it exists; system: log the machine's statistics, too.
+
+    Raises what wandb raises.
+    """
     wandb = wandb_module()
     extra = asked.tags or [tag for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag]
     started = wandb.init(
@@ -62,8 +68,8 @@ def start(
         started.define_metric(axis, hidden=True)
     for batch in view.BATCH:
         started.define_metric(batch, step_metric="step")
-    # Of two patterns that fit a metric W&B takes any. Layers stay out of the page that W&B makes of itself: it sorts
-    # sections by name, and would open with a panel for every layer's dead units.
+    # If two patterns match a metric, W&B uses either, so no two overlap. Layers are hidden from W&B's default page,
+    # which sorts sections by name and would open with a panel for every layer's dead units.
     for section in view.ORDER:
         started.define_metric(f"{section}/*", step_metric="epoch", hidden=section == "layers")
     return started
@@ -74,23 +80,24 @@ def project(asked: Wandb) -> str:
 
 
 def trial() -> str | None:
-    """The id that a sweep's agent has given this process' run, which is then not ours to choose."""
+    """The run id that a W&B sweep's agent chose for this process, or None outside of a sweep."""
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
 
 
 def wandb_module():
-    """wandb, imported where it is first needed, with its own words and telemetry off."""
+    """wandb, imported where it is first needed, with its messages and error reporting turned off."""
     os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # for a dead server this holds a process up by 20 s
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # with a dead server it would delay a process by 20 s
+    logging.raiseExceptions = False  # for every line of W&B's log that a full disk refuses there would be a traceback
     import wandb
 
     return wandb
 
 
 def chosen_mode(mode: str) -> Mode:
-    """The mode for wandb.mode; WANDB_MODE, or else `wandb offline`, decides for auto.
+    """The mode for wandb.mode; for auto, WANDB_MODE decides, or else `wandb offline`.
 
-    Without credentials online becomes offline, since W&B would ask for them and wait.
+    Without credentials online becomes offline, since wandb would ask for them and wait.
     """
     if mode in ("offline", "disabled"):
         return Mode(mode)
@@ -111,7 +118,7 @@ def has_credentials(server: str) -> bool:
 
     try:
         return wbauth.authenticate_session(host=server, source="", prompt=False, update_session=False) is not None
-    except Exception:  # a key that is none
+    except Exception:  # a malformed key
         return False
 
 
@@ -119,26 +126,36 @@ _silences: dict[str, tuple[float, str]] = {}
 
 
 def silent(server: str, seconds: float | None = None) -> str:
-    """Why a server does not answer, "" if it does; one that did not is not asked again for a while."""
+    """Why a server does not answer, or "" if it does. One that did not is not asked again for SILENCE_SECONDS."""
     since, why = _silences.get(server, (-SILENCE_SECONDS, ""))
     if time.monotonic() - since < SILENCE_SECONDS:
         return why
+    seconds, answers = seconds or PROBE_SECONDS, []
+    # In a thread, since urlopen's own time limit starts again with every byte.
+    asking = threading.Thread(target=lambda: answers.append(_asked(server, seconds)), daemon=True)
+    asking.start()
+    asking.join(seconds)
+    why = answers[0] if answers else f"TimeoutError: no answer within {seconds:g} s"
+    if why:
+        _silences[server] = time.monotonic(), why
+    return why
+
+
+def _asked(server: str, seconds: float) -> str:
+    """What a server that does not answer does instead, "" if it does."""
     query = b'{"query": "query ServerInfo { serverInfo { cliVersionInfo } }"}'
     request = urllib.request.Request(f"{server}/graphql", query, {"Content-Type": "application/json"})
     try:
-        urllib.request.urlopen(request, timeout=seconds or PROBE_SECONDS).close()
+        urllib.request.urlopen(request, timeout=seconds).close()
     except urllib.error.HTTPError as error:
-        if error.code >= 500:
-            _silences[server] = time.monotonic(), one_line(error)
-            return one_line(error)
-    except OSError as error:
-        _silences[server] = time.monotonic(), one_line(error)
+        return one_line(error) if error.code >= 500 else ""
+    except (OSError, http.client.HTTPException) as error:
         return one_line(error)
     return ""
 
 
 def forecast(asked: Wandb) -> str:
-    """Where the runs of a sweep that is about to start are to be seen."""
+    """Where to see the runs of a sweep that is about to start."""
     mode, why = chosen_mode(asked.mode)
     if mode == "offline":
         return offline(why)
@@ -146,12 +163,12 @@ def forecast(asked: Wandb) -> str:
 
 
 def offline(why: str) -> str:
-    """What is said of a run or sweep that is logged offline."""
+    """The message for a run or sweep that is logged offline."""
     return f"offline{f' ({why})' if why else ''}; make watch shows its curves, make sync uploads them"
 
 
 def deleted_there(error: Exception) -> bool:
-    """Whether a run could not be started because W&B never gives an id back that was deleted there."""
+    """Whether a run could not be started because its id was deleted on W&B, which never allows one to be reused."""
     return "HTTP 409" in str(error)
 
 

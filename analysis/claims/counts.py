@@ -1,4 +1,4 @@
-"""Claims about single runs: whether a network trains, how far it comes, and how soon (figures 2 and 4)."""
+"""Claims about single runs: whether a network trains, how far it gets, and how soon (figures 2 and 4)."""
 
 from typing import Any, ClassVar, Literal
 
@@ -13,11 +13,11 @@ from .schema import Archive, Bounds, Claim, Column, Finding, NoVerdict, Settings
 
 
 class OneSetting(Claim):
-    """Of one setting, against a number, by its own seeds alone."""
+    """One setting against a number, judged by its own seeds."""
 
     settings: Settings
     form: ClassVar[str] = ".4f"
-    step: ClassVar[float] = 0.0  # to which its values are rounded
+    step: ClassVar[float] = 0.0  # its values are rounded to multiples of this
 
     def judged(self, archive: Archive) -> pd.Series:
         return self.settings.chosen(archive.runs)
@@ -37,7 +37,7 @@ class OneSetting(Claim):
         return sentence([part], judged)
 
     def values(self, epochs: pd.DataFrame) -> pd.Series:
-        """One value a run."""
+        """One value per run."""
         raise NotImplementedError
 
     def name(self) -> str:
@@ -51,7 +51,7 @@ class OneSetting(Claim):
 
 
 class LastNear(OneSetting):
-    """The last epoch reaches the paper's number, less the tolerance."""
+    """The last epoch reaches the paper's number minus the tolerance."""
 
     test: Literal["last_near"]
     column: Column
@@ -69,7 +69,7 @@ class LastNear(OneSetting):
 
 
 class EpochsUntil(OneSetting):
-    """The epochs until a value is reached, one more than there are if it never is."""
+    """The number of epochs until a value is reached; if it never is, one more than were trained."""
 
     test: Literal["epochs_until"]
     column: Column
@@ -89,9 +89,9 @@ class EpochsUntil(OneSetting):
 
 
 class Amplified(OneSetting):
-    """The 1-norm of the powered gradient over that of the gradient itself, in the same run and epoch: a run's smallest.
+    """A run's smallest ratio of the powered gradient's 1-norm to that of the gradient in the same epoch.
 
-    Of the epochs that have a gradient; where it is exactly 0 there is nothing to amplify.
+    Epochs whose gradient is exactly 0 are left out: there is nothing to amplify.
     """
 
     test: Literal["amplified"]
@@ -117,7 +117,7 @@ class Amplified(OneSetting):
 
 
 class NeverAbove(Claim):
-    """In no epoch of no run does the value exceed the threshold."""
+    """The value does not exceed the threshold in any epoch of any run."""
 
     test: Literal["never_above"]
     settings: Settings
@@ -142,15 +142,16 @@ class NeverAbove(Claim):
 
 
 def excluded(seeds: int) -> str:
-    """What so many failures in so many seeds cannot exclude."""
+    """In words, which success rate cannot be excluded when all of these seeds failed."""
     return f"of one setting, up to {share_limit(0, seeds):.0%} of seeds that do better cannot be excluded"
 
 
 class Trained(Claim):
-    """Does a network of the grid train, by the best train accuracy of a run: `some` setting, or `none`?
+    """Does `some` setting of the grid train, or `none`, judged by the best train accuracy of its runs?
 
-    One run that reached the threshold shows that it can; that none can takes all settings of the plan and seeds enough.
-    below: gammas below this; every_seed: a setting counts as trained only if all of its runs did, at least three.
+    One run that reaches the threshold shows that it can train; to show that none can takes all planned settings and
+    enough seeds. below: only gammas below this. every_seed: a setting counts as trained only if all of its runs did, at
+    least three.
     """
 
     test: Literal["trained"]
@@ -171,7 +172,7 @@ class Trained(Claim):
         outcome = outcomes(judged, self.threshold)
         good = outcome[outcome["every" if self.every_seed else "some"]]
         enough = good["seeds"] >= LEAST_SEEDS
-        if self.every_seed and enough.any():  # of the others nobody knows yet
+        if self.every_seed and enough.any():  # the other settings are undecided
             good = good[enough]
         planned, seeds = judged.runs["setting"].nunique(), int(outcome["seeds"].min())
         most = int(outcome["seeds"].max())
@@ -183,7 +184,7 @@ class Trained(Claim):
             if self.every_seed and not enough.any():
                 return Finding(INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}; {seeds_missing(judged)}")
             return Finding(yes, text)
-        if len(outcome) < planned:  # one that is missing might train
+        if len(outcome) < planned:  # a missing one might train
             return Finding(INCONCLUSIVE, f"{text}; {planned - len(outcome)} settings not run; {seeds_missing(judged)}")
         if seeds < LEAST_SEEDS:
             return Finding(INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}; {seeds_missing(judged)}")
@@ -191,7 +192,7 @@ class Trained(Claim):
 
 
 def outcomes(judged: Archive, threshold: float) -> pd.DataFrame:
-    """A row a setting that was run: label, entry, initial_lr, gamma, seeds, how many trained, and some and every."""
+    """A row for each setting that was run: label, entry, initial_lr, gamma, seeds, how many trained, some, every."""
     best = per_run(judged.epochs, "train_acc", "best", 0.0)
     runs = judged.runs[judged.runs["run"].isin(best.index)]
     runs = runs.assign(good=(best >= threshold).reindex(runs["run"]).to_numpy())
@@ -214,9 +215,9 @@ def named(settings: pd.DataFrame, labels: bool, shares: bool) -> list[str]:
 
 
 class Deeper(Claim):
-    """PowerSGD, with some gamma below 1, trains a depth at which plain SGD (gamma 1) trains with none of the settings.
+    """PowerSGD with some gamma below 1 trains a depth at which plain SGD (gamma 1) trains with none of its settings.
 
-    One run shows that a depth can be trained; that SGD cannot takes all of its settings there, and seeds enough.
+    One run shows that a depth can be trained; to show that SGD cannot takes all of its settings and enough seeds.
     """
 
     test: Literal["deeper"]

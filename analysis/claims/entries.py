@@ -1,6 +1,6 @@
 """Claims about entries of a grid, at the settings chosen for them (figures 1 and 7).
 
-of, minus: labels of entries. Each of `of` is a part of the sentence; it is compared with the best of `minus`.
+of, minus: labels of entries. Each label in `of` is a part of the claim, compared with the best of those in `minus`.
 """
 
 from collections.abc import Hashable
@@ -35,7 +35,7 @@ class Entries(Claim):
         return self
 
     def judged(self, archive: Archive) -> pd.Series:
-        """Including the runs that selected: their results tell much of what the reported ones will be."""
+        """Includes the runs that selected, since their results largely predict those of the reported runs."""
         return archive.runs["label"].isin(self.labels)
 
     def judge(self, archive: Archive) -> Finding:
@@ -54,7 +54,7 @@ class Versus(Entries):
 
 
 def reported(archive: Archive) -> Archive:
-    """The runs of the settings that were chosen. Raises NoVerdict if there are none."""
+    """The runs of the chosen settings. Raises NoVerdict if there are none."""
     found = archive.only(archive.runs["stage"] == "report")
     if found.epochs.empty:
         raise NoVerdict("no run")
@@ -62,7 +62,7 @@ def reported(archive: Archive) -> Archive:
 
 
 def less_best(sample: Sample, one: str, others: tuple[str, ...], larger_is_better: bool = True) -> Quantity:
-    """One entry less the best of the others, whichever of them that is."""
+    """One entry minus the best of the others, whichever that is."""
     found = tuple(Contrast(sample.at(one) | sample.at(other, -1)) for other in others)
     if len(found) == 1:
         return found[0]
@@ -70,7 +70,7 @@ def less_best(sample: Sample, one: str, others: tuple[str, ...], larger_is_bette
 
 
 def versus(sample: Sample, one: str, others: tuple[str, ...], larger_is_better: bool = True) -> str:
-    """The name of that comparison: the opponent that is best by its mean."""
+    """The name of that comparison, with the other entry that has the best mean."""
     known = [other for other in others if other in sample.values]
     if len(others) == 1 or not known:
         return f"{one} - {', '.join(others)}"
@@ -79,7 +79,7 @@ def versus(sample: Sample, one: str, others: tuple[str, ...], larger_is_better: 
 
 
 class Difference(Versus):
-    """The difference of a run's value. at: its best or lowest or last, or the mean over these epochs."""
+    """The difference of a value per run. at: best, lowest or last epoch, or the mean over these epochs."""
 
     test: Literal["difference"]
     column: Column
@@ -103,9 +103,10 @@ class Difference(Versus):
 
 
 class Overtaken(Versus):
-    """Each of `of` is ahead of `minus` before the first drop of the learning rate, and behind after it.
+    """Each of `of` is ahead of `minus` before the learning rate first drops, and behind after it.
 
-    The least of both must be above 0. Only the values after the drop share a variance: a run has one of each.
+    The smaller of the two differences must be above 0. Only values after the drop share a variance, since each run has
+    one value of either kind.
     """
 
     test: Literal["overtaken"]
@@ -134,9 +135,9 @@ class Overtaken(Versus):
 
 
 class EpochsTo(Versus):
-    """The difference in epochs until a stated accuracy: `reach` of the best of the other's mean run.
+    """The difference in epochs until an accuracy: `reach` times the best of the other entry's mean curve.
 
-    A run that never reaches it counts one epoch more than the longest has.
+    A run that never reaches it counts as one epoch more than the longest run has.
     """
 
     test: Literal["epochs_to"]
@@ -159,15 +160,15 @@ class EpochsTo(Versus):
 
 
 def first_epoch(epochs: pd.DataFrame, column: str, goal: float) -> pd.Series:
-    """Of each run the first epoch that reaches the goal, one more than the longest run has if none does."""
+    """For each run the first epoch that reaches the goal; one more than the longest run has if none does."""
     reached = epochs[epochs[column] >= goal].groupby("run")["epoch"].min()
     return reached.reindex(epochs["run"].unique(), fill_value=epochs["epoch"].max() + 1).astype(float)
 
 
 class EqualBudget(Versus):
-    """The difference of the expected best test accuracy of equally many settings, a value for each selecting seed.
+    """The difference of the expected best test accuracy of equally many settings, one value per selecting seed.
 
-    The number is the smallest grid's; the best of so many is expected over all choices from a grid.
+    Their number is that of the smallest grid; the expectation is over all choices of so many settings from a grid.
     """
 
     test: Literal["equal_budget"]
@@ -189,7 +190,7 @@ class EqualBudget(Versus):
 
 
 class Gain(Entries):
-    """What each entry gains between two epochs, by its own seeds alone."""
+    """What each entry gains between two epochs, judged by its own seeds."""
 
     test: Literal["gain"]
     column: Column

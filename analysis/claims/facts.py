@@ -1,4 +1,4 @@
-"""Claims that need no run: about the optimizer itself, and those that no experiment tests."""
+"""Claims that need no run: about the optimizer itself, and those that no experiment can test."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from .schema import Claim, Finding
 
 
 class NoExtraMemory(Claim):
-    """The optimizers hold no more state than torch's SGD with the same momentum, after a step."""
+    """After a step, the optimizers hold no more state than torch's SGD with the same momentum."""
 
     test: Literal["no_extra_memory"]
 
@@ -35,7 +35,7 @@ class NoExtraMemory(Claim):
 
 
 class LargerNearZero(Claim):
-    """For gamma below 1 the amplification |sigma(g)| / |g| falls as |g| grows, over thirteen decades."""
+    """For gamma below 1 the amplification |sigma(g)| / |g| falls as |g| grows over thirteen decades."""
 
     test: Literal["larger_near_zero"]
 
@@ -48,7 +48,7 @@ class LargerNearZero(Claim):
 
 
 class Untestable(Claim):
-    """No experiment can test it."""
+    """A claim that no experiment can test."""
 
     test: Literal["untestable"]
     reason: str

@@ -1,7 +1,6 @@
-"""Was a claim fixed before the runs that judge it? By git's history of the two commits.
+"""Was a claim fixed before the runs that judge it? Answered by git's history of the two commits.
 
-What git said is kept in results/ancestry.csv, a row for each pair of commits, so that a clone without history says the
-same.
+Git's answers are kept in results/ancestry.csv, a row for each pair of commits, for clones without history.
 """
 
 import functools
@@ -16,7 +15,7 @@ BEFORE, AFTER, UNKNOWN = "before", "after", "not known"
 
 
 class Ancestry:
-    """Which commits are ancestors of which, from git and, where it cannot say, from the table in `results`."""
+    """Which commits are ancestors of which, from git, or if it cannot tell, from the table in `results`."""
 
     def __init__(self, results: Path):
         self.path = results / "ancestry.csv"
@@ -27,7 +26,7 @@ class Ancestry:
         self.known = {(row["fixed"], row["commit"]): row["before"] for row in rows}
 
     def before(self, fixed: str, commits: Iterable[str | None]) -> str:
-        """Is `fixed` an ancestor of all these commits, or one of them? The + of a changed work tree does not count."""
+        """Is `fixed` an ancestor of all these commits, or one of them? The + of a changed work tree is ignored."""
         found = {self._pair(fixed, commit) for commit in commits}
         if None in found:
             return UNKNOWN
@@ -53,7 +52,7 @@ class Ancestry:
 
 @functools.cache
 def ancestor(one: str, other: str) -> bool | None:
-    """Is commit `one` an ancestor of `other`, or the same? None where git cannot say."""
+    """Is commit `one` an ancestor of `other`, or the same? None if git cannot tell."""
     try:
         done = subprocess.run(["git", "merge-base", "--is-ancestor", one, other], cwd=ROOT, capture_output=True)
     except OSError:

@@ -1,8 +1,8 @@
 """Claims about a grid of gamma and lr (figures 5 and 6), from the best value of each run.
 
-column, best: the value, and whether the largest or the lowest counts; guess: the value of guessing, which a run has
-that never did better: settings with such a run do not share the others' variance. A grid of which a cell is missing
-gives no verdict, for that cell might be the best.
+column, best: the value, and whether the largest or the lowest counts. guess: the value that guessing gives; a run that
+never did better has it, and its setting does not share the others' variance. A grid with a missing cell gives no
+verdict, since that cell might be the best.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Grid(Claim):
         return 1 if self.best == "max" else -1
 
     def chosen(self) -> list[Settings]:
-        """Which runs it is about."""
+        """The runs that the claim is about."""
         return [self.settings]
 
     def judged(self, archive: Archive) -> pd.Series:
@@ -50,7 +50,7 @@ class Grid(Claim):
         return sentence([self.part(self.sample(archive), archive)], judged)
 
     def sample(self, archive: Archive) -> Sample:
-        """The best value of each run, the loss with a minus; all settings of the network may share a variance."""
+        """The best value of each run, a loss with a minus sign; all settings of the network may share a variance."""
         models = archive.only(self.judged(archive)).runs["model"]
         network = archive.only(archive.runs["model"].isin(models))
         if self.best == "max":
@@ -64,13 +64,13 @@ class Grid(Claim):
         raise NotImplementedError
 
     def keys(self, archive: Archive, settings: Settings) -> list[tuple]:
-        """The settings of the plan, as the sample has them, in the plan's order."""
+        """The planned settings as keys of the sample, in the plan's order."""
         rows = archive.runs[settings.chosen(archive.runs)][KEYS].drop_duplicates()
         return [known(row) for row in rows.itertuples(index=False)]
 
 
 class Cells(Grid):
-    """A sum of cells with signs, terms: [[sign, lr, gamma], ...]."""
+    """A signed sum of cells. terms: [[sign, lr, gamma], ...]."""
 
     test: Literal["contrast"]
     terms: Annotated[tuple[tuple[Literal[1, -1], float, float], ...], Field(min_length=1)]
@@ -90,7 +90,10 @@ class Cells(Grid):
 
 
 class BestCells(Grid):
-    """The best of some settings less the best of others (`than`, on top of `settings`); below: gammas below this."""
+    """The best of some settings minus the best of others.
+
+    than: which others, in addition to what `settings` says. below: only gammas below this.
+    """
 
     test: Literal["best_cells"]
     than: Settings
@@ -111,7 +114,7 @@ class BestCells(Grid):
 
 
 class Plane(Grid):
-    """A claim about cells of PowerSGD at these learning rates, with all of the plan's gammas."""
+    """A claim about PowerSGD's cells at these learning rates, with all planned gammas."""
 
     lr: Rates
     form: ClassVar[str] = "+.4f"
@@ -133,11 +136,11 @@ class Plane(Grid):
         return Part(self.name(means, gammas), quantity, sample, self.bounds(), self.form)
 
     def needed(self) -> set[float]:
-        """Gammas without which it means nothing."""
+        """Gammas that the claim cannot do without."""
         return {1.0}
 
     def of(self, place: dict[Cell, int], gammas: Sequence[float]) -> Quantity:
-        """The quantity, from the places of the cells."""
+        """The quantity, from the index of each cell."""
         raise NotImplementedError
 
     def name(self, means: dict[Cell, float], gammas: list[float]) -> str:
@@ -164,7 +167,7 @@ class InRange(Plane):
 
 
 class WithoutLoss(InRange):
-    """With its best lr, every gamma of the range comes within `loss` of the best cell: the worst of them decides."""
+    """With its best lr, every gamma in the range is within `loss` of the best cell; the worst gamma decides."""
 
     test: Literal["without_loss"]
     loss: Annotated[float, Field(gt=0)]
@@ -185,10 +188,10 @@ class WithoutLoss(InRange):
 
 
 class Robust(InRange):
-    """The mean over the learning rates, which is what an untuned learning rate gives on average, over a range of gamma.
+    """The mean over the learning rates and a range of gamma: what an untuned learning rate gives on average.
 
-    than: sgd: above that of gamma 1; others: above that of every other range of the same width, so that of all such
-    ranges only the best can pass.
+    than=sgd: it is above the mean of gamma 1. than=others: it is above that of every other range of the same width, so
+    that only the best of all such ranges can pass.
     """
 
     test: Literal["robust"]
@@ -199,7 +202,7 @@ class Robust(InRange):
         return against_best([ours], [self._mean(place, window) for window in self.windows(gammas)])
 
     def windows(self, gammas: Sequence[float]) -> list[list[float]]:
-        """The gammas of the ranges that it is compared with."""
+        """The gammas of each range that this one is compared with."""
         if self.than == "sgd":
             return [[1.0]]
         width = self.gamma[1] - self.gamma[0]
@@ -223,7 +226,7 @@ class Robust(InRange):
 
 
 class GoodDefault(Plane):
-    """The number of learning rates at which the gamma comes within `loss` of that lr's best is `at_least` or more."""
+    """At `at_least` learning rates or more, this gamma is within `loss` of the best gamma there."""
 
     test: Literal["good_default"]
     gamma: float
@@ -247,7 +250,7 @@ class GoodDefault(Plane):
 
 
 class Wider(Plane):
-    """More gammas below 1 are better than gamma 1, by more than the margin, at the last lr than at the first."""
+    """More gammas below 1 beat gamma 1 by more than the margin at the last lr than at the first."""
 
     test: Literal["wider"]
     margin: Annotated[float, Field(ge=0)]
@@ -271,7 +274,7 @@ class Wider(Plane):
 
 
 class BestFalls(Plane):
-    """The best gamma at the first lr is larger than that at the last one, the smallest."""
+    """The best gamma is larger at the first lr than at the last, which is the smallest."""
 
     test: Literal["best_falls"]
     form: ClassVar[str] = "+g"

@@ -2,8 +2,8 @@
 
     python -m analysis.claims [--tier laptop] [--results results]
 
-The table of all claims at a tier, from the archive, with the theorems' verdicts. Exit status 0 whatever they are.
-docs/verdicts.md says how a verdict comes about.
+Prints the table of all claims at a tier, from the archive, with the theorems' verdicts. Exit status 0 whatever the
+verdicts. docs/verdicts.md explains how a verdict comes about.
 """
 
 from collections import Counter
@@ -36,30 +36,30 @@ Kind = entries.Kind | grids.Kind | counts.Kind | facts.Kind
 
 @dataclass
 class Verdict:
-    key: str  # of claims.yaml, or of theory/verdicts.py
+    key: str  # from claims.yaml or theory/verdicts.py
     claim: str
-    place: str  # where the paper says it, with the experiment and the network that judge it
-    verdict: str  # of analysis/verdicts.py
+    place: str  # where the paper says it, and the experiment and network that judge it
+    verdict: str  # one of analysis/verdicts.py
     evidence: str
     fixed: str = ""  # before or after the runs, and by which commit
     says: str = ""  # the paper's words
     objection: str = ""
-    experiment: str | None = None  # whose runs it needs
-    network: str | None = None  # where an experiment has several
+    experiment: str | None = None  # the one whose runs it needs
+    network: str | None = None  # if the experiment has several
     intervals: tuple[Interval, ...] = ()
-    runs: tuple[str, ...] = ()  # those that have ended and judge it
-    labels: tuple[str, ...] = ()  # of these runs' entries; none: all
-    hours: float | None = None  # to decide it, if it is inconclusive and that is known
+    runs: tuple[str, ...] = ()  # the ended runs that judge it
+    labels: tuple[str, ...] = ()  # of these runs' entries; empty: all
+    hours: float | None = None  # for an inconclusive one: what would decide it, if known
 
     def row(self) -> list[str]:
-        """Under HEADER."""
+        """The cells under HEADER."""
         paper = f"“{self.says}” ({self.place})" if self.says else self.place
         return [self.claim, paper, self.verdict, self.fixed, self.evidence, self.objection]
 
 
 @cache
 def read(path: Path = CLAIMS) -> dict[str, Kind]:
-    """All claims, checked. Raises ClaimError, in one line, for the first that is wrong."""
+    """All claims, checked. Raises ClaimError with one line for the first invalid one."""
     adapter = TypeAdapter(dict[str, Annotated[Kind, Field(discriminator="test")]])
     try:
         return adapter.validate_python(yaml.safe_load(path.read_text()), strict=False)
@@ -73,7 +73,7 @@ def read(path: Path = CLAIMS) -> dict[str, Kind]:
 
 
 def judge(results: Path, tier: str, experiment: str, ancestry: Ancestry | None = None) -> list[Verdict]:
-    """The verdict on every claim about an experiment, from its archive; of those not run, with what it would take."""
+    """The verdict on every claim about an experiment, from its archive; if not run, with what its runs would take."""
     ancestry = ancestry or Ancestry(results)
     load, price = cache(partial(Archive.load, results, tier)), cache(partial(costs.price, results=results, tier=tier))
     verdicts = []
@@ -118,7 +118,7 @@ def _verdict(key: str, claim: Claim, place: str, archive: Archive, ancestry: Anc
 
 
 def everything(results: Path, tier: str, ancestry: Ancestry | None = None) -> list[Verdict]:
-    """The verdicts on all claims: of each experiment from the tier's archive, of what needs no run, of the theorems."""
+    """The verdicts on all claims: about experiments, from the tier's archive; those that need no run; the theorems."""
     ancestry = ancestry or Ancestry(results)
     claims = read()
     found = []

@@ -1,4 +1,4 @@
-"""A sentence's parts, each a quantity against its bounds, and the evidence in words."""
+"""The parts of a claim, each a quantity against its bounds, and the evidence in words."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -18,7 +18,7 @@ from .schema import Archive, Finding, Interval, NoVerdict
 
 @dataclass(frozen=True)
 class Part:
-    """One comparison of a sentence. quantity: makes it from the sample, which raises Absent or TooFew."""
+    """One comparison in a claim. quantity: makes it from the sample, which may raise Absent or TooFew."""
 
     name: str
     quantity: Callable[[], Quantity]
@@ -29,10 +29,10 @@ class Part:
 
 
 class Sample:
-    """One value a run, by setting and seed, and what they estimate.
+    """One value per run, by setting, and the estimates from them.
 
-    values: by setting (any key) its runs' values; alike: may share a variance, by default all; step: to which the
-    values are rounded. A setting with one value has no variance and only counts as run.
+    values: by setting (any key), the values of its runs. alike: which settings may share a variance, by default all.
+    step: the step to which values are rounded. A setting with one value has no variance and only counts as run.
     """
 
     def __init__(self, values: Mapping[Hashable, Sequence[float]], alike: Mapping[Hashable, bool] | None = None,
@@ -50,7 +50,7 @@ class Sample:
         return float(self.values[key].mean())
 
     def at(self, key: Hashable, weight: float = 1.0) -> dict[int, float]:
-        """The weights of one setting. Raises Absent or TooFew where no verdict can rest on it."""
+        """The weights of a contrast of one setting. Raises Absent or TooFew if no verdict can rest on it."""
         if key not in self.values:
             raise Absent
         if len(self.values[key]) < LEAST_SEEDS:
@@ -63,14 +63,14 @@ class Absent(Exception):
 
 
 class TooFew(Exception):
-    """A setting has fewer seeds than a verdict takes; str() is how many."""
+    """A setting has fewer seeds than a verdict takes; str() is their number."""
 
 
 def per_run(epochs: pd.DataFrame, column: str, at, worst: float) -> pd.Series:
-    """One value a run, by the run's identity.
+    """One value per run, by the run's id.
 
-    at: "best", "lowest" (of all epochs), "last", or a list of epochs whose mean it is. A run that diverged has the
-    worst value from there on, also at "last". Raises NoVerdict if no run has those epochs.
+    at: "best" or "lowest" of all epochs, "last", or a list of epochs to average. A run that diverged has the worst
+    value from then on, also at "last". Raises NoVerdict if no run has those epochs.
     """
     table = epochs.pivot(index="run", columns="epoch", values=column).astype(float)
     table = table.where(np.isfinite(table)).fillna(worst)
@@ -84,7 +84,7 @@ def per_run(epochs: pd.DataFrame, column: str, at, worst: float) -> pd.Series:
 
 
 def by_setting(runs: pd.DataFrame, values: pd.Series, keys: list[str]) -> dict:
-    """The values of `per_run` by the runs' columns `keys` (one: itself, several: a tuple), in the order of the runs."""
+    """The values of `per_run`, grouped by the runs' columns `keys` (several make a tuple), in the order of the runs."""
     found = runs[runs["run"].isin(values.index)]
     return {key[0] if len(keys) == 1 else known(key):
             values[rows["run"]].to_numpy() for key, rows in found.groupby(keys, dropna=False, sort=False)}  # fmt: skip
@@ -96,7 +96,7 @@ def known(row: Any) -> tuple:
 
 
 def sentence(parts: Sequence[Part], judged: Archive) -> Finding:
-    """The verdict on all parts together, with each part's own where there are several.
+    """The verdict on all parts together, and if there are several, each part's own.
 
     judged: the runs on which the verdict rests. Raises NoVerdict if none of the parts was run.
     """
@@ -115,7 +115,7 @@ def sentence(parts: Sequence[Part], judged: Archive) -> Finding:
         ending += f" ({looks.level(judged.tier):.1%} intervals, for {len(looks.LOOKS)} looks)"
     verdict = combined([part.verdict for part in found])
     intervals = tuple(about.interval for about in found if about.interval)
-    runs: Counter = Counter()  # parts share settings, so the most that any of them asks for
+    runs: Counter = Counter()  # parts share settings, so take the most that any part asks for
     for part in found:
         runs |= Counter(part.runs)
     never = any(part.verdict == INCONCLUSIVE and not part.runs for part in found)
@@ -130,7 +130,7 @@ class _Found:
     more: str = ""  # what would decide it
     variance: str = ""
     interval: Interval | None = None
-    runs: dict[Hashable, int] = field(default_factory=dict)  # the same in runs of each setting
+    runs: dict[Hashable, int] = field(default_factory=dict)  # the same as a number of runs for each setting
 
 
 def _part(part: Part, judged: Archive) -> _Found:
@@ -158,12 +158,12 @@ def _part(part: Part, judged: Archive) -> _Found:
 
 
 def seeds_missing(judged: Archive) -> str:
-    """What the runs would take that give each setting the least number of seeds."""
+    """In words, what it would take to give each setting the least number of seeds."""
     return f"{costs.of_runs(sum(lacking(judged).values()), judged.ended())} to that"
 
 
 def lacking(judged: Archive) -> dict[Hashable, int]:
-    """How many runs of each setting are missing to the least number of seeds."""
+    """How many runs each setting lacks to have the least number of seeds."""
     seeds = judged.ended().groupby("setting")["seed"].nunique()
     seeds = seeds.reindex(judged.runs["setting"].unique(), fill_value=0)
     return {setting: int(LEAST_SEEDS - count) for setting, count in seeds.items() if count < LEAST_SEEDS}

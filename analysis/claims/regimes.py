@@ -1,7 +1,7 @@
-"""Which runs can judge a claim: late or early in the paper's schedule. By what they are, never by what they show of it.
+"""Which runs can judge a claim, late or early in the paper's schedule; decided by their settings, not their results.
 
-late: generalisation and what is best in the end. It takes a network that fits its training set.
-early: the first epochs. It takes the paper's own: all training images, batches of 128.
+late: generalisation and what is best in the end. Needs a network that fits its training set.
+early: the first epochs. Needs the paper's own: all training images, batches of 128.
 
 The paper's own protocol has both. At the laptop tier an experiment is late, and its claims on the first epochs are
 judged by the experiment of the same name with `_early`.
@@ -12,7 +12,7 @@ import json
 from .schema import EXPERIMENTS, Archive, Claim
 
 FITTED = 0.95  # train accuracy of a network that fits its training set
-RULE = "8b626d98084d"  # the commit since which the rules below are as they stand
+RULE = "8b626d98084d"  # the commit that fixed the rules below
 TWO = ("laptop",)  # tiers with an experiment for each regime
 
 
@@ -23,14 +23,14 @@ def experiment(claim: Claim, name: str, tier: str) -> str:
 
 
 def unmet(claim: Claim, judged: Archive) -> str:
-    """Why the runs cannot judge the claim, in words; empty if they can."""
+    """In words, why the runs cannot judge the claim; empty if they can."""
     if judged.tier == "paper" or judged.epochs.empty:
         return ""
     return {"late": fitted, "early": first_epochs, "any": lambda judged: ""}[claim.regime](judged)
 
 
 def fitted(judged: Archive) -> str:
-    """Generalisation and what is best in the end take a network that fits its training set."""
+    """Generalisation and what is best in the end need a network that fits its training set."""
     best = judged.epochs.groupby(["setting", "run"])["train_acc"].max().groupby("setting").mean().max()
     if best >= FITTED:
         return ""
@@ -40,7 +40,7 @@ def fitted(judged: Archive) -> str:
 
 
 def first_epochs(judged: Archive) -> str:
-    """The first epochs of a smaller training set are fewer steps than the paper's."""
+    """With a smaller training set the first epochs have fewer steps than the paper's."""
     configs = [json.loads(config) for config in judged.ended()["config"].unique()]
     images = {config.get("dataset.subset") for config in configs} - {None}
     if not images and {config["batch_size"] for config in configs} == {128}:

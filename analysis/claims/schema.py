@@ -1,7 +1,7 @@
-"""What a claim of claims.yaml is: its words, where they stand, the test with its arguments, the commit that fixed it.
+"""The fields of a claim in claims.yaml: its text, its place in the paper, its test, and the commit that fixed it.
 
-Each kind of test is a class in entries.py, grids.py, counts.py or facts.py, whose fields are its arguments: a file with
-a wrong name, a missing threshold or an experiment that does not exist is refused when it is read.
+Each kind of test is a class in entries.py, grids.py, counts.py or facts.py, whose fields are its arguments. A file with
+a wrong name, a missing threshold or an unknown experiment is refused when it is read.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ class ClaimError(ConfigError):
 
 
 class Archive(NamedTuple):
-    """The runs of an experiment at a tier: a row a run of the plan, and a row an epoch of those that have ended."""
+    """The runs of an experiment at a tier: a row for each planned run, and for each epoch of those that have ended."""
 
     tier: str
     experiment: str
@@ -35,7 +35,7 @@ class Archive(NamedTuple):
         return cls(tier, experiment, *records.load(results / tier / "archive", experiment))
 
     def only(self, keep: pd.Series) -> "Archive":
-        """The part of these runs (a mask over `runs`)."""
+        """The archive with only these runs (a mask over `runs`)."""
         runs = self.runs[keep]
         return self._replace(runs=runs, epochs=self.epochs[self.epochs["run"].isin(runs["run"])])
 
@@ -47,7 +47,7 @@ NO_RUNS = Archive("", "", pd.DataFrame(), pd.DataFrame())
 
 
 class NoVerdict(Exception):
-    """There is nothing to judge; the message says what is missing."""
+    """There is nothing to judge yet; the message says what is missing."""
 
 
 class Interval(NamedTuple):
@@ -65,9 +65,9 @@ class Interval(NamedTuple):
 class Finding(NamedTuple):
     verdict: str
     evidence: str
-    numbers: str = ""  # the evidence without verdicts, where it has some
-    intervals: tuple[Interval, ...] = ()  # what the numbers say, where it is more than a count
-    hours: float | None = None  # of this machine, to decide what is inconclusive with 80 % power; None: not known
+    numbers: str = ""  # the evidence without verdicts, if it contains some
+    intervals: tuple[Interval, ...] = ()  # its comparisons, if it is more than a count
+    hours: float | None = None  # on this machine, to decide an inconclusive claim with 80 % power; None: not known
 
 
 def _experiment(name: str) -> str:
@@ -99,7 +99,7 @@ class Strict(BaseModel):
 
 
 class Settings(Strict):
-    """Which runs: columns of the archive and the values they must have; null: empty."""
+    """A selection of runs: columns of the archive and the values they must have; null: empty."""
 
     label: str | None = None
     model: str | None = None
@@ -122,25 +122,25 @@ class Settings(Strict):
 
 
 class Claim(Strict):
-    """A sentence with its test. Subclasses have the test's arguments."""
+    """A statement with its test. Subclasses have the test's arguments as fields."""
 
     claim: str  # in our words, as precise as the test
     says: str = ""  # the paper's words; empty: not in the paper
     section: str
     objection: str  # the strongest one to the verdict
     fixed: Annotated[str, StringConstraints(pattern="^[0-9a-f]{12}$")] | None = None  # null: nothing to fix
-    was: str | None = None  # the key under which that commit had it
-    regime: Literal["late", "early", "any"] = "any"  # of the runs that can judge it: regimes.py
+    was: str | None = None  # its key in that commit, if it was another
+    regime: Literal["late", "early", "any"] = "any"  # of the runs that can judge it; see regimes.py
     experiment: Annotated[tuple[Experiment, ...], BeforeValidator(_listed)] = ()
-    networks: tuple[str, ...] = ()  # a verdict on each
+    networks: tuple[str, ...] = ()  # each gets a verdict
     test: str
 
     def judged(self, archive: Archive) -> pd.Series:
-        """A mask over the runs of the archive: those on which the verdict rests."""
+        """The runs on which the verdict rests, as a mask over the archive's runs."""
         return pd.Series(True, index=archive.runs.index)
 
     def judge(self, archive: Archive) -> Finding:
-        """The verdict and its evidence. Raises NoVerdict where runs that it needs are missing."""
+        """The verdict and its evidence. Raises NoVerdict if runs that it needs are missing."""
         raise NotImplementedError
 
 

@@ -12,6 +12,7 @@ import os
 import pickle
 import random
 import re
+import resource
 import shutil
 import sys
 import tempfile
@@ -51,7 +52,9 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
     minutes = (time.monotonic() - began) / 60
     about = f"{date.today()}: {minutes:.0f} minutes, {os.cpu_count()} cores, --share {arguments.share:g}."
-    lines = [*table.lines(), "", about]
+    if arguments.only:
+        about += f" Only parts with {arguments.only!r} in their names."
+    lines = [*table.lines(), "", *(f"- {note}" for note in table.notes), about]
     print("\n".join(lines))
     if arguments.write:
         path, begin, end = ROOT / "docs" / "reliability.md", "<!-- table -->\n", "<!-- end of table -->"
@@ -61,7 +64,7 @@ def main() -> int:
 
 
 def parts(scratch: Path, share: float) -> dict[str, Part]:
-    from . import damage, disk, machine, scenarios
+    from . import damage, disk, machine, scenarios, slurm, sweeps, tracking
     from .harness import child
 
     def times(count: int) -> int:
@@ -80,6 +83,8 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
     whole, stopped = folder("whole"), folder("stopped")
     assert child(lambda: mlp.act(whole)).status == 0
     machine.interrupt(mlp, stopped)
+    forked, started = sweeps.sweep_of("a sweep"), sweeps.sweep_of("a sweep", warm=False)
+    wide = sweeps.sweep_of("a sweep", "model.width=256")  # whose tensors the allocator asks the kernel for
     found: dict[str, Part] = {
         "files of results": lambda table, at, choose: damage.files_of_results(results, at, table, times(200), choose),
         "files of runs": lambda table, at, choose: damage.files_of_runs(
@@ -96,11 +101,25 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
             scenario, at, table, max(2, times(12)), choose
         )
     return found | {
+        "W&B": lambda table, at, choose: tracking.tracked(at, table, times(35), choose),
+        "W&B's disk": lambda table, at, choose: tracking.full_disks(at, table, range(10, 10 + times(200), 10)),
+        "sweeps": lambda table, at, choose: sweeps.disturbed(forked, at, table, times(140), choose),
+        "sweeps whose workers are started": lambda table, at, choose: sweeps.disturbed(
+            started, at, table, times(14), choose
+        ),
+        "sweeps at once": lambda table, at, choose: sweeps.at_once(forked, at, table, times(30), choose),
+        "limits of sweeps": lambda table, at, choose: sweeps.limits(wide, at, table, times(24), choose),
+        "no /dev/shm": lambda table, at, choose: sweeps.without_shared_memory([mlp, forked, started], table),
+        "SLURM": lambda table, at, choose: slurm.real_cluster(table),
         "signals": lambda table, at, choose: machine.signals(mlp, at, table, times(250), choose),
         "at once": lambda table, at, choose: machine.at_once(mlp, at, table, times(30)),
         "conditions": lambda table, at, choose: machine.conditions(mlp, at, table),
         "small disks": lambda table, at, choose: machine.small_disks(mlp, at, table, range(4, 4 + times(150), 3)),
-        "command lines": lambda table, at, choose: machine.command_lines(at, table, times(1000), choose),
+        "command lines": lambda table, at, choose: machine.command_lines(at, table, times(950), choose),
+        "command lines of programs": lambda table, at, choose: machine.command_lines(
+            at, table, times(50), choose, warm=False
+        ),
+        "few files": lambda table, at, choose: machine.few_files(at, table, (8, 12, 16, 20, 24, 32)[: times(6)]),
         "imports": lambda table, at, choose: machine.imports(at, table, times(20), choose),
     }
 
@@ -125,6 +144,7 @@ def together(found: dict[str, Part], scratch: Path, jobs: int, table: Table) -> 
         if result.exists():
             part: Table = pickle.loads(result.read_bytes())
             table.bad += part.bad
+            table.notes += part.notes
             for fault, counts in part.counts.items():
                 table.counts[fault] = table.counts.get(fault, Counter()) + counts
 
@@ -140,7 +160,9 @@ def alone(name: str, part: Part, scratch: Path) -> int:
     finally:
         (scratch / f"{name}.pickle").write_bytes(pickle.dumps(table))
         cases = sum(counts.total() for counts in table.counts.values())
-        print(f"{name}: {cases} cases, {time.monotonic() - began:.0f} s", flush=True)
+        mine, others = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        busy = mine.ru_utime + mine.ru_stime + others.ru_utime + others.ru_stime
+        print(f"{name}: {cases} cases, {time.monotonic() - began:.0f} s, {busy:.0f} s of a core", flush=True)
         shutil.rmtree(at, ignore_errors=True)
     return 0
 

@@ -132,6 +132,7 @@ class Table:
 
     counts: dict[str, Counter] = field(default_factory=dict)
     bad: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was not run, and why
 
     def add(self, fault: str, what: str, about: str = "") -> None:
         """what: same, refused, lost, silent or traceback."""

@@ -6,14 +6,16 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from tests.helpers import ROOT, clean_environment
 
 from .disk import again, calls_of
-from .harness import KILL_BEFORE, Table, arm, child, program
+from .harness import KILL_BEFORE, Ended, Table, arm, child, program
 from .scenarios import MLP, Scenario, files
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -133,24 +135,24 @@ def _small_files(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def small_disks(scenario: Scenario, scratch: Path, table: Table, sizes) -> None:
-    """Real ones, if this user may mount them."""
+def small_disks(scenario: Scenario, scratch: Path, table: Table, sizes, name: str = "full disks of many sizes") -> None:
+    """Real ones, if this user may mount them; sizes: kB."""
     expected = _undisturbed(scenario, scratch)
     for size in sizes:
         place = scratch / "disk"
         place.mkdir(exist_ok=True)
         mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(place)]
         if subprocess.run(mount, capture_output=True).returncode:
-            print("no disks can be mounted here; they were left out")
+            table.notes.append(f"{name}, a read-only disk: not run here, where no disks can be mounted")
             return
         folder = place / "results"
         done = child(lambda folder=folder: scenario.act(folder))
         about = f"{size} kB: {done}"
         subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
         if done.traceback or (done.status and not done.one_line):
-            table.add("full disks of many sizes", "traceback", about)
+            table.add(name, "traceback", about)
         else:
-            table.add("full disks of many sizes", *again(scenario, folder, expected, about))
+            table.add(name, *again(scenario, folder, expected, about))
         if size % 4 == 0 and folder.exists():  # whole, and then read-only
             before = files(folder)
             subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
@@ -185,8 +187,8 @@ resnet50 wrn26 synthetic mnist paper smoke fig2 torch.optim:Adam
 LENGTHS = ("epochs", "model.depth", "model.width", "model")  # of which a large one is no mistake, but long
 
 
-def command_lines(scratch: Path, table: Table, count: int, choose: random.Random) -> None:
-    """What is refused is refused in one line and leaves nothing; what is accepted runs."""
+def command_lines(scratch: Path, table: Table, count: int, choose: random.Random, warm: bool = True) -> None:
+    """What is refused is refused in one line and leaves nothing; what is accepted runs. Not warm: as real programs."""
     base, settings, values = [*MLP, "epochs=1"], SETTINGS.split(), VALUES.split()
     for _ in range(count):
         name = choose.choice(("train", "train", "train", "sweep"))
@@ -196,40 +198,64 @@ def command_lines(scratch: Path, table: Table, count: int, choose: random.Random
             odd.append(f"{key}={choose.choice(few)}")
         folder = scratch / "case"
         more = ["+grid.paper={sgd: {lr: [0.1]}}", "plan=true"] if name == "sweep" else []
-        arguments = [*base, f"results={folder}", "data_dir=/work/nowhere", *more, *odd]
+        given = [*base, f"results={folder}", "data_dir=/work/nowhere", *more, *odd]
+        arguments = list({text.split("=")[0]: text for text in given}.values())  # the last of each
 
         def act(name=name, arguments=arguments) -> None:
             os.chdir(scratch)
-            arm(Path("/nowhere"), 0)
             program(name, *arguments)()
 
-        done = child(act, seconds=60)
+        done = child(act, seconds=60) if warm else real_program(scratch, f"{name}.py", *arguments)
         left = list((folder / "runs").glob("*/")) if folder.exists() else []
         about = f"{name}.py {' '.join(odd)}: {done}, left {[path.name for path in left]}"
+        row = "generated command lines" if warm else "generated command lines, as programs of their own"
         if done.traceback or done.status < 0 or (done.status and not done.one_line):
-            table.add("generated command lines", "traceback", about)
+            table.add(row, "traceback", about)
         elif done.status and left:
-            table.add("generated command lines", "silent", about)
+            table.add(row, "silent", about)
         else:
-            table.add("generated command lines", "refused" if done.status else "same", about)
+            table.add(row, "refused" if done.status else "same", about)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def real_program(scratch: Path, *arguments: str, before: Callable[[], object] | None = None) -> Ended:
+    """A Python of its own with these arguments, without the shim."""
+    environment = clean_environment(scratch)
+    environment.pop("LD_PRELOAD", None)
+    arguments = str(ROOT / arguments[0]), *arguments[1:]
+    done = subprocess.run([sys.executable, *arguments], cwd=scratch, env=environment, preexec_fn=before, timeout=120,
+                          capture_output=True, text=True)  # fmt: skip
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def few_files(scratch: Path, table: Table, limits) -> None:
+    """A whole program that may have so many files open at once: Python, torch and Hydra are imported under it, too."""
+    for limit in limits:
+        folder = scratch / "case"
+        arguments = ("train.py", *MLP, f"results={folder}")
+
+        def few(limit=limit) -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+        done = real_program(scratch, *arguments, before=few)
+        about = f"{limit} files: {done}"
+        if done.traceback or (done.status and not done.one_line):
+            table.add("few open files, as a program of its own", "traceback", about)
+        else:
+            again = real_program(scratch, *arguments)
+            what = "lost" if again.status else "refused" if done.status else "same"
+            table.add("few open files, as a program of its own", what, f"{about}, {again}")
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def imports(scratch: Path, table: Table, count: int, choose: random.Random) -> None:
     """Ctrl-C while a real program starts."""
     for _ in range(count):
-        command = [
-            str(ROOT / ".venv" / "bin" / "python"),
-            str(ROOT / "train.py"),
-            *MLP,
-            "epochs=50",
-            f"results={scratch / 'case'}",
-        ]
+        command = [sys.executable, str(ROOT / "train.py"), *MLP, "epochs=50", f"results={scratch / 'case'}"]
         environment = clean_environment(scratch)
         environment.pop("LD_PRELOAD", None)
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   text=True)  # fmt: skip
         time.sleep(choose.uniform(0.1, 5))
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
