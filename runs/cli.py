@@ -31,6 +31,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from runs import hydra_private, schema, usage
 from runs.files import DamagedFile
+from runs.gpus import visible
 from runs.identity import settled
 from runs.interrupt import MESSAGE, Interrupted
 from runs.run import RunError
@@ -127,15 +128,27 @@ class Check(Callback):
             else [str(one.input_line)]
             for one in given
         ]
-        self._check(recomposed(job, config) for job in itertools.product(*axes))
+        self._check((recomposed(job, config) for job in itertools.product(*axes)), many=True)
 
-    def _check(self, configs) -> None:
+    def _check(self, configs, many: bool = False) -> None:
         # Hydra turns an exception in a callback into a warning, but lets SystemExit through.
         try:
             for config in configs:
-                check_folders(plain(config), writes=not any(config.get(name) for name in ("plan", "status", "verify")))
+                checked = plain(config)
+                check_folders(checked, writes=not any(config.get(name) for name in ("plan", "status", "verify")))
+                if many:
+                    check_gpus(checked)
         except Exception as error:
             leave(error)
+
+
+def check_gpus(config: dict) -> None:
+    """Refuse runs of -m side by side where there is a GPU: Hydra's workers would all take the first one."""
+    if config["launcher"]["name"] == "local" and config["device"] not in ("cpu", "mps") and visible():
+        raise ConfigError(
+            "launcher=local: with -m all runs would train on one GPU at once; python sweep.py places them, "
+            "'+grid.paper.sgd.lr=[0.1,0.01]', launcher=here trains one after the other, device=cpu without it"
+        )
 
 
 def check_folders(config: dict, writes: bool = True) -> None:

@@ -361,6 +361,7 @@ class Config:
     channels_last: bool = how(True)
     compile: str = how("none", one_of("none", "default", "reduce-overhead"))
     deterministic: bool = how(True)
+    cudnn_benchmark: bool = how(False)
     sync_batchnorm: bool = how(False)
     results: str = how("results")
     runs: str = how("results/runs")

@@ -1,21 +1,13 @@
 """What a launcher trains on, found without torch: which GPUs or cores, of what kind, how many runs at a time."""
 
-import functools
 import os
 import platform
-import subprocess
 from dataclasses import dataclass
 
+from runs.gpus import Gpu, visible
 from runs.schema import ConfigError
 
 UNKNOWN_GPU = "GPU"  # on a cluster, if nothing says which kind
-
-
-@dataclass(frozen=True)
-class Gpu:
-    id: str  # as CUDA_VISIBLE_DEVICES takes it
-    name: str
-    gib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,31 +63,6 @@ def jobs_gpus(config: dict) -> int:
     """GPUs for each job on a cluster."""
     asked = config["launcher"]["gpus_per_node"]
     return (0 if config["device"] == "cpu" else 1) if asked is None else asked
-
-
-@functools.cache
-def visible() -> tuple[Gpu, ...]:
-    """The GPUs that a process would see through CUDA; none without a driver."""
-    command = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    found = []
-    for line in lines:
-        index, uuid, name, mib = (part.strip() for part in line.split(","))
-        found.append((index, uuid, Gpu(index, name, float(mib) / 1024 if mib.isdecimal() else None)))
-    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if asked is None:
-        return tuple(gpu for _, _, gpu in found)
-    chosen = []
-    for one in asked.split(",") if asked.strip() else []:
-        matching = [gpu for index, uuid, gpu in found if one.strip() == index or uuid.startswith(one.strip())]
-        if not matching and not one.strip().startswith("MIG-"):
-            break  # as CUDA does: it ignores everything after an invalid id
-        name, gib = (matching[0].name, matching[0].gib) if matching else (f"{found[0][2].name} MIG", None)
-        chosen.append(Gpu(one.strip(), name, gib))
-    return tuple(chosen)
 
 
 def _remote(launcher: dict) -> str:

@@ -1,14 +1,19 @@
 """What a step computes with: kernels without needless work, and graphs of fixed sizes."""
 
+import math
+import weakref
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from runs import cli
 from runs.identity import identity
 from training import build
 from training.device import configure, environment
-from training.trainer import Trainer
+from training.distributed import World
+from training.trainer import EVALUATION_BATCHES, Trainer
 
 from .helpers import composed, make_config
 
@@ -35,6 +40,16 @@ def test_deterministic_kernels_do_not_fill_what_is_written_anyway(tmp_path, sett
     assert torch.are_deterministic_algorithms_enabled() and fills() == 0
     torch.utils.deterministic.fill_uninitialized_memory = True
     assert fills() == 1  # so the above says something
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("cudnn_benchmark", [True, False])
+def test_cudnn_chooses_by_time_where_asked_or_where_bits_do_not_count(
+    deterministic, cudnn_benchmark, tmp_path, settings_kept
+):
+    configure(make_config(tmp_path, device="cuda", deterministic=deterministic, cudnn_benchmark=cudnn_benchmark), GPU)
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
+    assert torch.backends.cudnn.benchmark == (cudnn_benchmark or not deterministic)
 
 
 @pytest.mark.parametrize("experiment", ["fig2", "fig1ab", "fig1cd", "fig1ef", "fig1gh", "fig1ij"])
@@ -97,3 +112,62 @@ def test_an_evaluation_has_no_smaller_batches_than_training(tmp_path, monkeypatc
         trainer = Trainer(make_config(tmp_path, batch_size=batch, accumulate=accumulate), CPU, images=1000)
         trainer.evaluate(Large())
     assert Large.sizes == [20, 128, 64]
+
+
+@pytest.mark.parametrize(
+    ("settings", "on_gpu", "on_cpu"),
+    [
+        (("experiment=fig1ab",), 512, 250),
+        (("experiment=fig1ab", "accumulate=4"), 250, 250),
+        (("experiment=fig2",), 979, 979),
+        (("experiment=fig1ij",), 128, 128),
+    ],
+)
+def test_evaluation_takes_more_images_at_a_time_on_a_gpu_alone(settings, on_gpu, on_cpu):
+    config = cli.typed(composed(*settings))
+    trainer, values = Trainer.__new__(Trainer), math.prod(config.dataset.image_shape)
+    trainer.config, trainer.world, trainer.device = config, World(), GPU
+    assert trainer.evaluation_batch(values) == on_gpu
+    trainer.device = CPU
+    assert trainer.evaluation_batch(values) == on_cpu
+
+
+class Live(TorchDispatchMode):
+    """The most bytes at a time of what operators made, without the weights' own."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **kwargs or {})
+        for tensor in found if isinstance(found, (tuple, list)) else (found,):
+            if isinstance(tensor, torch.Tensor) and (key := tensor.untyped_storage()._cdata) not in self.seen:
+                size = tensor.untyped_storage().nbytes()
+                self.seen.add(key)
+                self.now += size
+                self.most = max(self.most, self.now)
+                weakref.finalize(tensor.untyped_storage(), self._gone, key, size)
+        return found
+
+    def _gone(self, key: int, size: int) -> None:
+        self.seen.discard(key)
+        self.now -= size
+
+
+@pytest.mark.parametrize("experiment", ["fig1ab", "fig1cd", "fig1ef", "fig1gh", "fig1ij"])
+def test_four_batches_without_gradients_need_less_memory_than_one_with(experiment):
+    """Counted on tensors without values, of the full-size networks."""
+    config = cli.typed(composed(f"experiment={experiment}"))
+    with torch.device("meta") as meta:
+        trainer = Trainer(config, meta, images=10 * config.batch_size)
+        shape = config.dataset.image_shape
+        inputs, labels = torch.empty(config.batch_size, *shape), torch.empty(config.batch_size, dtype=torch.int64)
+        with Live() as training:
+            trainer.train_step(inputs, labels)
+        many = torch.empty(EVALUATION_BATCHES * config.batch_size, *shape)
+        trainer.model.eval()
+        with Live() as evaluation, torch.no_grad():
+            trainer.model(trainer.laid_out(many))
+    assert 0 < evaluation.most < training.most

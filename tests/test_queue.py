@@ -20,7 +20,7 @@ from sweeps.place import Gpu, Place
 from sweeps.plan import Job
 from sweeps.worker import Failure, Outcome
 
-from .helpers import ROOT, clean_environment, make_config
+from .helpers import ROOT, clean_environment, make_config, typed
 
 
 class Fake:
@@ -207,6 +207,18 @@ def test_a_gpu_machine_is_seen_without_torch_and_its_runs_never_fall_to_the_cpu(
     assert place.placed_device({"device": "auto"}, found) == "cuda"
     assert placed(tmp_path, **{"launcher.name": "local", "launcher.gpus": 1}).slots == 1
     assert placed(tmp_path, **{"launcher.name": "local", "device": "cpu"}).gpus == ()
+
+
+def test_a_multirun_side_by_side_is_refused_where_all_runs_would_take_the_same_gpu(smi, tmp_path):
+    def multirun(*arguments):
+        return typed("train.py", "-m", "tier=smoke", f"results={tmp_path / 'out'}", "optimizer.gamma=0.4,0.5",
+                     "launcher=local", *arguments)  # fmt: skip
+
+    done = multirun()
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "launcher=local" in done.stderr and "python sweep.py" in done.stderr
+    assert not list((tmp_path / "out").glob("runs/*"))
+    assert "launcher=local" not in multirun("device=cpu", "epochs=0").stderr  # it comes to the next mistake
 
 
 @pytest.mark.parametrize(("shown", "ids"), [("1", ["1"]), ("GPU-bbb,0", ["GPU-bbb", "0"]), ("", []), ("7,0", [])])

@@ -103,8 +103,8 @@ OPERATIONAL = {
     "experiment", "tier", "source", "unavailable_reason", "seeds", "grid", "protocol", "also", "only", "plan", "status",
     "calibrate", "merge", "verify", "decide", "archive", "rerun", "planned", "budget", "retry", "report", "launcher",
     "experiments", "device", "threads", "accumulate", "channels_last", "compile", "deterministic", "sync_batchnorm",
-    "results", "runs", "data_dir", "checkpoint_seconds", "keep", "wandb", "progress", "watch", "model.summary",
-    "optimizer.grid", "dataset.verify", "dataset.workers", "dataset.sizes",
+    "cudnn_benchmark", "results", "runs", "data_dir", "checkpoint_seconds", "keep", "wandb", "progress", "watch",
+    "model.summary", "optimizer.grid", "dataset.verify", "dataset.workers", "dataset.sizes",
 }  # fmt: skip
 SCIENCE = {"dataset", "model", "optimizer", "schedule", "epochs", "batch_size", "seed", "precision", "batch_statistics",
            "stop", "evaluate_train", "evaluations", "layer_norms", "format"}  # fmt: skip

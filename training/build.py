@@ -166,10 +166,15 @@ def build_network(config: Config, model: nn.Module, device: torch.device, world:
                 raise ConfigError(f"sync_batchnorm=true needs CUDA, torch's SyncBatchNorm refuses {device.type}")
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         network = DistributedDataParallel(network, device_ids=[world.local_rank] if device.type == "cuda" else None)
-    if config.compile != "none":
-        # The last batch of an epoch is smaller. Two graphs, one for each size, are faster than one dynamic graph.
-        return cast(nn.Module, torch.compile(network, mode=config.compile, dynamic=False))
-    return network
+    return compiled(config, network)
+
+
+def compiled(config: Config, network: nn.Module) -> nn.Module:
+    """The network, compiled as the config says."""
+    if config.compile == "none":
+        return network
+    # The last batch of an epoch is smaller. Two graphs, one for each size, are faster than one dynamic graph.
+    return cast(nn.Module, torch.compile(network, mode=config.compile, dynamic=False))
 
 
 def build_optimizer(config: Config, params) -> torch.optim.Optimizer:

@@ -61,12 +61,13 @@ def configure(config: Config, device: torch.device) -> None:
         torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
         # Otherwise torch fills every uninitialised tensor first; nothing here reads memory that it has not written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
-        torch.backends.cudnn.benchmark = not config.deterministic
+        # Each of the kernels that it chooses from gives the same bits twice, but another process may choose another.
+        torch.backends.cudnn.benchmark = config.cudnn_benchmark or not config.deterministic
 
 
 def environment(config: Config, device: torch.device, world: World = World()) -> dict:  # noqa: B008
     """What a run's exact result may depend on besides its config; compared when the run resumes."""
-    return {
+    found = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": _processor(),
         "threads": torch.get_num_threads(),
@@ -80,6 +81,9 @@ def environment(config: Config, device: torch.device, world: World = World()) ->
         "torch": torch.__version__,
         "commit": _commit(),
     }
+    if device.type == "cuda":
+        found["cudnn_benchmark"] = torch.backends.cudnn.benchmark
+    return found
 
 
 def numerics(config: Config) -> str:

@@ -11,13 +11,17 @@ from torch import Tensor
 from data.tensors import derived_seed
 from runs.schema import Config
 
-from .build import build_model, build_network, build_optimizer, build_schedule
+from .build import build_model, build_network, build_optimizer, build_schedule, compiled
 from .distributed import World
 from .meters import DeadUnits, step_meters
 
 # Input values in an evaluation batch, unless a training batch is larger. A small network's feature maps of so many
 # images fit into a CPU's cache: with four times as many, evaluation took up to three times as long.
 EVALUATION_VALUES = 250 * 3 * 32 * 32
+# Training batches in an evaluation batch on a GPU: without gradients a network holds few feature maps at a time. It is
+# one of ImageNet's pictures, which other processes decode into shared memory.
+EVALUATION_BATCHES = 4
+EVALUATION_VALUES_ON_GPU = 1000 * 3 * 32 * 32
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PARTS = ("model", "optimizer", "schedule", "scaler")
 PROGRESS = ("epoch", "step", "seconds", "lr", "history", "within")
@@ -44,6 +48,9 @@ class Trainer:
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.network = build_network(config, self.model, device, world)
+        # A compiled graph does not notice the hooks that count dead units.
+        evaluates_compiled = device.type == "cuda" and not DeadUnits(self.model).size
+        self.evaluated = compiled(config, self.model) if evaluates_compiled else self.model
         self.optimizer = build_optimizer(config, self.model.parameters())
         steps = -(-images // config.batch_size)
         self.schedule = build_schedule(config, self.optimizer, steps_per_epoch=steps)
@@ -124,19 +131,31 @@ class Trainer:
         dead_units = DeadUnits(self.model)
         sums = self._zeros(2 + dead_units.size)
         scores, fired = sums.split([2, dead_units.size])
-        # At least the part of a batch that training fits in memory with its gradients.
-        together = self.config.batch_size // self.config.accumulate
-        size = max(1, EVALUATION_VALUES // math.prod(dataset.image_shape), together, 8 * self.world.size)
+        size = self.evaluation_batch(math.prod(dataset.image_shape))
         self.world.share_buffers(self.model)
         self.model.eval()
         with self.autocast(), dead_units.watching(fired):
             for inputs, labels in dataset.batches(size):
-                logits = self.model(self.laid_out(inputs))
+                if self.config.compile == "reduce-overhead":
+                    torch.compiler.cudagraph_mark_step_begin()
+                logits = self.evaluated(self.laid_out(inputs))
                 loss = F.cross_entropy(logits, labels, reduction="sum")
                 scores += torch.stack([loss, (logits.argmax(1) == labels).sum()])
         self.model.train()
         loss, correct, *times = self.world.sum(sums).tolist()
         return Scores(loss / len(dataset), correct / len(dataset), dead_units.columns(times))
+
+    def evaluation_batch(self, values: int) -> int:
+        """How many images of so many values are evaluated at a time, by all processes together.
+
+        It follows from config and device alone, since the last bits of a sum depend on it.
+        """
+        # At least the part of a batch that training fits in memory with its gradients.
+        together = self.config.batch_size // self.config.accumulate
+        size = max(1, EVALUATION_VALUES // values, together, 8 * self.world.size)
+        if self.device.type == "cuda":
+            size = max(size, min(EVALUATION_BATCHES * together, EVALUATION_VALUES_ON_GPU // values))
+        return size
 
     def autocast(self):
         dtype = AUTOCAST.get(self.config.precision)
