@@ -1,4 +1,4 @@
-# The front door: `make` lists the targets. Every target builds what it needs.
+# `make` lists the targets. Every target builds what it needs.
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
@@ -18,8 +18,8 @@ help:  ## this list
 
 setup: $(READY)  ## .venv with the pinned dependencies
 
-# The stamp holds what was installed, and is written last, so that an interrupted installation starts again; the lock is
-# for two makes at once (a Mac has no flock).
+# The stamp says what was installed. It is written last, so that an interrupted installation starts again. The lock is for
+# two makes at once; Python takes it, since a Mac has no flock command.
 WANTED := $(shell cat requirements.txt constraints.txt | cksum)
 ifneq ($(shell cat $(READY) 2>/dev/null),$(WANTED))
 .PHONY: $(READY)
@@ -43,10 +43,10 @@ $(READY):
 	    fail "pip failed, see above; rerun the same command"; \
 	echo "$(WANTED)" > $(READY)
 
-data: $(READY)  ## fetch and verify MNIST, CIFAR-10 and CIFAR-100
+data: $(READY)  ## download and verify MNIST, CIFAR-10 and CIFAR-100
 	@$(PY) -m data $(ARGS)
 
-# A picture is drawn also when runs are missing: it says so, and the sweep's exit status stands.
+# If runs are missing, the picture is drawn anyway and says so; the exit status is the sweep's.
 SWEEP = $(PY) sweep.py tier=$(TIER) launcher=local $(ARGS)
 pair_of = $(strip $(foreach pair,ab cd ef gh ij,$(if $(findstring $1,$(pair)),$(pair))))
 fig2 fig4 plan: TIER ?= paper
@@ -56,9 +56,9 @@ plan: $(READY)  ## runs, done and hours of every experiment at a tier; trains no
 	@$(PY) sweep.py plan=true tier=$(TIER) launcher=local $(ARGS)
 
 # ImageNet has no laptop tier.
-fig1: $(if $(filter-out laptop,$(TIER)),$(PAIRS),$(filter-out fig1ij,$(PAIRS)))  ## figure 1, all networks; fig1ab ... fig1ij, or fig1a ...: one of them
+fig1: $(if $(filter-out laptop,$(TIER)),$(PAIRS),$(filter-out fig1ij,$(PAIRS)))  ## figure 1, all networks; fig1ab ... fig1ij, or fig1a ...: one network
 
-# At the laptop tier the first epochs are an experiment of their own.
+# At the laptop tier the first epochs are a separate experiment.
 $(FIG1) $(PAIRS): fig1%: $(READY)
 	@name=fig1$(call pair_of,$*); $(SWEEP) experiment=$$name; status=$$?; \
 	[ $$status = 2 ] || $(PY) -m figures $@ --tier $(TIER); \
@@ -82,16 +82,16 @@ figures: fig1 fig2 fig3 fig4 fig5 fig6 fig7  ## all figures, each at its own tie
 table1 table2 table3: $(READY)
 	@$(PY) -m figures $@
 
-# ImageNet's panels need its pictures; the others fetch their data.
+# ImageNet's panels need its images; the others download their data.
 SMOKE := tables $(filter-out fig1ij,$(PAIRS)) fig2 fig3 fig4 fig5 fig6 fig7 claims report
 smoke: $(READY)  ## everything at the smoke tier, end to end (minutes); shows that it runs
 	@$(MAKE) --no-print-directory TIER=smoke $(SMOKE)
 
 claims: TIER ?= laptop
-claims: $(READY)  ## every claim of the paper with its verdict and evidence at a tier
+claims: $(READY)  ## every claim of the paper with its verdict and evidence, at a tier
 	@$(PY) -m analysis.claims --tier $(TIER)
 
-report: $(READY)  ## results/report.html: every claim with its verdict, every figure, what was not run and its price
+report: $(READY)  ## results/report.html: every claim with its verdict, every figure, and the cost of what was not run
 	@set -e; for tier in $(or $(TIER),paper laptop short); do \
 	    $(PY) sweep.py plan=true archive=true tier=$$tier launcher=local $(ARGS) > /dev/null; done
 	@$(PY) -m report $(if $(TIER),--tier $(TIER))
@@ -103,7 +103,7 @@ tables: table1 table2 table3  ## the paper's three tables, from code and configs
 theory: $(READY)  ## the four theorems and the proofs' remarks, tested numerically (about 10 minutes)
 	@$(PY) -m theory $(ARGS)
 
-redraw: $(READY)  ## all figures from the tables in git, nothing trained
+redraw: $(READY)  ## all figures from the tables in git; trains nothing
 	@$(PY) -m figures --redraw
 	@$(PY) -m figures fig3
 	@$(PY) -m theory redraw=true
@@ -111,9 +111,9 @@ redraw: $(READY)  ## all figures from the tables in git, nothing trained
 paper-check: $(READY)  ## every paper-tier experiment: built, stepped on meta, one real step (no GPU)
 	@$(PY) -m sweeps.paper_check
 
-# Each step skips what it has done, so rerun the same command to resume after Ctrl-C.
+# Each step skips what is done, so rerun the same command to resume after Ctrl-C.
 PAPER = $(PY) sweep.py experiments=[all] tier=paper launcher=local launcher.gpus=$(GPUS) keep=weights $(ARGS)
-paper: $(READY)  ## the whole paper tier on GPUS=8 of this machine, for HOURS=168 of each; plan=true only shows it (docs/cluster.md)
+paper: $(READY)  ## the whole paper tier on GPUS=8 of this machine, at most HOURS=168 on each; plan=true only shows the plan (docs/cluster.md)
 	@test -n "$(GPUS)" || { echo "paper: how many GPUs? make paper GPUS=8" >&2; exit 2; }
 ifdef plan
 	@$(PAPER) plan=true
@@ -121,36 +121,36 @@ else
 	@$(PY) -m benchmarks.gpu_check --gpus $(GPUS) --once
 	@$(PAPER) calibrate=true
 	@$(PAPER) plan=true
-	@test -n "$(HOURS)" || { echo "paper: to train it, consent to the hours of each GPU: make paper GPUS=$(GPUS) HOURS=168" >&2; exit 2; }
+	@test -n "$(HOURS)" || { echo "paper: to train, allow hours on each GPU: make paper GPUS=$(GPUS) HOURS=168" >&2; exit 2; }
 	@$(PAPER) retry=true report=true budget=$$(($(GPUS) * $(HOURS)))
 endif
 
-gpu-check:  ## does everything run on this machine's GPU? needs torch, torchvision, numpy alone
+gpu-check:  ## does everything run on this machine's GPU? needs only torch, torchvision and numpy
 	@$(or $(wildcard $(PY)),$(PYTHON)) -m benchmarks.gpu_check $(ARGS)
 
-verify: $(READY)  ## is every run, table, plan and data file what was written? restores what it can
+verify: $(READY)  ## is every run, table, plan and data file intact? restores what it can
 	@$(PY) sweep.py verify=true $(ARGS)
 
 MINUTES ?= 25
-gpu-evidence:  ## a GPU for half an hour: gpu-check, then whole paper-tier runs, what decides most first (docs/cluster.md)
+gpu-evidence:  ## for a GPU for half an hour: gpu-check, then whole paper-tier runs, the most decisive first (docs/cluster.md)
 	@$(or $(wildcard $(PY)),$(PYTHON)) -m benchmarks.gpu_evidence --minutes $(MINUTES) $(ARGS)
 
-sync: $(READY)  ## upload to W&B what was logged offline or left behind by a lost server
+sync: $(READY)  ## upload to W&B what was logged offline or not received because a server failed
 	@$(PY) -m dashboards sync
 
 watch: $(READY)  ## live curves of this machine's runs in the terminal, without an account (wandb leet)
 	@$(PY) -m dashboards watch
 
-dashboard: $(READY) .dashboards  ## your W&B project: a view a figure, the archive's runs, claims, a report (docs/wandb.md)
+dashboard: $(READY) .dashboards  ## in your W&B project: a view per figure, the archive's runs, claims, a report (docs/wandb.md)
 	@$(PY) -m dashboards publish $(ARGS)
 
-# wandb-workspaces is for those who want a dashboard, and for its tests, which are left out without it.
+# wandb-workspaces is only for the dashboard and its tests, which are skipped without it.
 .dashboards: $(READY)
 	@$(PY) -c 'import wandb_workspaces' 2>/dev/null || \
 	    $(PY) -m pip install -q --disable-pip-version-check -r requirements-dashboards.txt || \
 	    echo "wandb-workspaces cannot be installed, see above" >&2
 
-# selenium and axe, for the report in a browser, where there is one.
+# selenium and axe test the report in a browser, if there is one.
 .browser: $(READY)
 	@! command -v chromedriver > /dev/null || $(PY) -c 'import axe_core_python, selenium' 2>/dev/null || \
 	    $(PY) -m pip install -q --disable-pip-version-check -r requirements-browser.txt || \
@@ -168,7 +168,7 @@ test-slurm: $(READY)  ## launcher=slurm, with a SLURM started for it (needs slur
 test-faults: $(READY)  ## thousands of faults: kills, full disks, power cuts, flipped bits (needs cc); writes docs/reliability.md
 	@$(PY) -m tests.faults --write $(ARGS)
 
-mutants: $(READY)  ## which deliberate mistakes in the code that all results hang on do the tests notice? (minutes)
+mutants: $(READY)  ## which deliberate mistakes in the code that all results depend on do the tests notice? (minutes)
 	@$(PY) -m tests.mutants
 
 lint: $(READY)  ## ruff and types

@@ -79,6 +79,8 @@ def chosen_experiments(config, given: list[str]) -> list:
 
     An experiment that does not exist there is replaced by a line that says why.
     """
+    from tqdm import tqdm
+
     from sweeps.plan import Experiment, compose
 
     names = list(config.experiments)
@@ -92,7 +94,8 @@ def chosen_experiments(config, given: list[str]) -> list:
         if name not in known:
             raise ConfigError(f"experiments={name}: choose from {', '.join(known)}, or [all]")
     found, rest = [], [override for override in given if not override.startswith("experiments=")]
-    for name in known if everything else names:
+    # Composing everything takes half a minute after a change of configs/, and a second from then on (runs/kept.py).
+    for name in tqdm(known if everything else names, "composing", unit="experiment", leave=False, disable=None):
         chosen = [*rest, f"experiment={name}"]
         try:
             experiment = Experiment(compose(tuple(chosen))[0], chosen)

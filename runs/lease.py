@@ -13,11 +13,13 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 from pathlib import Path
 
 HEARTBEAT, LEASE = 15.0, 120.0
+PROC = Path("/proc")
 NETWORKED = {"nfs", "nfs4", "lustre", "beegfs", "gpfs", "ceph", "cifs", "smb3", "9p", "fuse.sshfs", "afs", "glusterfs"}
 
 
@@ -135,8 +137,11 @@ def _alive(holder: dict) -> bool:
 
 def _begun(pid: int) -> str:
     """When a process began, which distinguishes it from a later one with the same pid; "" if it is not running."""
+    if not (PROC / "self").exists():  # a Mac
+        command = ["ps", "-o", "lstart=", "-p", str(pid)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         return ""
 

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from statistics import median
 
 from runs import schema
 from runs.files import locked, make_folder, read_json, write_json
@@ -28,6 +29,7 @@ GPU, GPU_FAST = 20e12, 120e12
 GPU_STEP = 1e-3  # shortest time of a step in seconds, since Python launches its kernels (assumed)
 SPREAD = 4.0  # an estimate from multiply-adds may be wrong by this factor in either direction
 EVALUATION = 1 / 3  # of a training step's multiply-adds: only the forward pass
+CALIBRATION_SECONDS = 1.0  # of steps to time at least: one step of a small network says little on a busy machine
 CALIBRATED_PRODUCTS = 16e9  # multiply-adds in a calibration batch on a CPU, which then takes seconds
 FULL = 0.9  # of a GPU's memory that may be planned
 MOST_PER_GPU = 8  # runs on a GPU; more would only wait for each other
@@ -258,12 +260,13 @@ def _time_steps(plain: dict, place: Place, results: Path) -> dict:
     inputs = torch.randn(batch, *config.dataset.image_shape, device=device)
     labels = torch.arange(batch, device=device) % config.dataset.num_classes
     times = []
-    for _ in range(8 if place.on_gpu else 4):
+    while len(times) < (8 if place.on_gpu else 4) or sum(times[1:]) < CALIBRATION_SECONDS:
         started = time.perf_counter()
         trainer.train_step(inputs, labels)
         trainer.sums.tolist()  # waits for the device
         times.append(time.perf_counter() - started)
-    found = {"seconds_per_image": min(times[1:]) / batch, "batch": batch}
+    # The first step warms up. The median, since other programs slow the runs down, too, but not by single peaks.
+    found = {"seconds_per_image": median(times[1:]) / batch, "batch": batch}
     if device.type == "cuda":
         found["peak_gib"] = torch.cuda.max_memory_reserved(device) / 2**30
     return found

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -305,6 +306,15 @@ def test_without_flock_a_lease_keeps_others_out_and_a_dead_owner_s_is_taken_over
     with run.locked():
         assert run.busy()
     assert not run.busy() and len(list(run.folder.glob("lease-*.json"))) == 1
+
+
+def test_without_proc_as_on_a_mac_a_living_owner_keeps_its_lease_and_a_dead_one_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "PROC", tmp_path / "none")
+    with lease.Lease(tmp_path).acquire() as mine:
+        assert mine.held() == f"process {os.getpid()} on {socket.gethostname()}"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        assert lease._alive({"pid": other.pid, "begun": lease._begun(other.pid)})
+    assert not lease._begun(other.pid)
 
 
 def test_another_machine_s_lease_is_taken_over_only_when_it_is_old_and_by_one(tmp_path, monkeypatch):
