@@ -160,8 +160,8 @@ def check_folders(config: dict, writes: bool = True) -> None:
     for key in ("results", "runs") if writes else ():
         folder = Path(config[key])
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
+            there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+            tempfile.TemporaryFile(dir=there).close()
         except OSError as error:
             raise ConfigError(f"{key}={folder} cannot be written ({error.strerror}); choose another folder") from None
 

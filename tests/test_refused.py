@@ -89,7 +89,11 @@ def test_a_data_folder_that_is_not_there_is_not_created_and_no_probe_is_left(tmp
     cli.check_folders(config, writes=False)
     assert list(tmp_path.iterdir()) == []
     cli.check_folders(config | {"data_dir": str(tmp_path)})
-    assert [path.name for path in tmp_path.rglob("*")] == ["results", "runs"]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for folder in ("/proc/x/y", f"{tmp_path}/file/runs", f"{tmp_path}/{'x' * 300}"):
+        with pytest.raises(ConfigError, match=r"^runs=.* cannot be written \("):
+            cli.check_folders(config | {"data_dir": str(tmp_path), "runs": folder})
 
 
 @pytest.mark.parametrize(("error", "status"), [
