@@ -1,4 +1,4 @@
-"""The archive: ended runs as tables, that figures and sweeps read where the runs are not."""
+"""The archive: ended runs as tables, which figures and sweeps read without the run folders."""
 
 import json
 from dataclasses import asdict

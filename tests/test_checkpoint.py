@@ -1,4 +1,4 @@
-"""The state of a run on disk: in two generations, whole or not there, and nothing but data."""
+"""A run's checkpoints: the latest two, each complete or absent, with nothing but data."""
 
 import copy
 import itertools

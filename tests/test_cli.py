@@ -1,4 +1,4 @@
-"""The front door: what a user types, right and wrong."""
+"""The command line: what a user types, right and wrong."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Damage to any file that the suite wrote is noticed, and named in one line; what is whole stays readable."""
+"""Damage to any file that the suite wrote is noticed and named in one line; what is intact stays readable."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A GPU for half an hour, tried on the CPU: packed, killed in the middle, gone on with elsewhere, merged."""
+"""gpu-evidence, tried on the CPU: packed, killed in the middle, resumed elsewhere, merged."""
 
 import json
 import os

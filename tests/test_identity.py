@@ -1,4 +1,4 @@
-"""The name of a run never lies: unknown keys, users' code, other data, and what a plan hands to its workers."""
+"""A run's name always says what it computed: unknown keys, users' code, other data, and plans and their workers."""
 
 import math
 from dataclasses import asdict

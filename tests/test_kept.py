@@ -1,4 +1,4 @@
-"""What is kept between commands is what would be computed anew, and is computed anew when its sources change."""
+"""What is cached between commands equals what would be computed, and is computed again when its sources change."""
 
 import resource
 import subprocess

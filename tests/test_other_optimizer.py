@@ -1,4 +1,4 @@
-"""Anyone's optimizer through one YAML file, and the controls that come this way."""
+"""Your own optimizer through one YAML file, and the controls that are added in the same way."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The report: whole on its own, with every claim and figure, and honest about what was not run."""
+"""The report: self-contained, with every claim and figure, and honest about what was not run."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""The promise of the suite: a run that was killed, stopped or crashed at any moment ends as if nothing had been."""
+"""A run that was killed, stopped or crashed at any moment ends as if nothing had happened."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""The W&B files of a sweep that selects: what each run is for, and what is drawn as one."""
+"""The W&B files of a sweep that selects: what each run is for, and which runs are averaged."""
 
 import json
 import subprocess

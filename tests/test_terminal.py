@@ -1,4 +1,4 @@
-"""What a person sees: start lines, progress at a terminal and in a log, help, the state of a sweep."""
+"""What the user sees: start lines, progress at a terminal and in a log, help, the state of a sweep."""
 
 import io
 import json

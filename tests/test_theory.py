@@ -1,4 +1,4 @@
-"""The theory package: proved constants, oracles, bounds, the iteration, the grid, and the front door."""
+"""The theory package: proved constants, oracles, bounds, the iteration, the grid, and the command line."""
 
 import math
 import subprocess

@@ -1,4 +1,4 @@
-"""W&B sees every epoch once, asks no questions, and cannot hurt a run."""
+"""W&B gets every epoch once, asks no questions, and cannot harm a run."""
 
 import json
 import logging

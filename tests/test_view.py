@@ -1,4 +1,4 @@
-"""What W&B is shown of a run: names in sections, summaries, config, group, job type and tags."""
+"""A run as W&B shows it: names in sections, summaries, config, group, job type and tags."""
 
 import json
 from dataclasses import asdict
