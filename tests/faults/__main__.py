@@ -54,7 +54,7 @@ def main() -> int:
     about = f"{date.today()}: {minutes:.0f} minutes, {os.cpu_count()} cores, --share {arguments.share:g}."
     if arguments.only:
         about += f" Only parts with {arguments.only!r} in their names."
-    lines = [*table.lines(), "", *(f"- {note}" for note in table.notes), about]
+    lines = [*table.lines(), "", *(f"{note}\n" for note in table.notes), about]
     print("\n".join(lines))
     if arguments.write:
         path, begin, end = ROOT / "docs" / "reliability.md", "<!-- table -->\n", "<!-- end of table -->"
@@ -86,7 +86,7 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
     forked, started = sweeps.sweep_of("a sweep"), sweeps.sweep_of("a sweep", warm=False)
     wide = sweeps.sweep_of("a sweep", "model.width=256")  # whose tensors the allocator asks the kernel for
     found: dict[str, Part] = {
-        "files of results": lambda table, at, choose: damage.files_of_results(results, at, table, times(200), choose),
+        "files of results": lambda table, at, choose: damage.files_of_results(results, at, table, times(100), choose),
         "files of runs": lambda table, at, choose: damage.files_of_runs(
             mlp, whole, stopped, at, table, times(30), choose
         ),
