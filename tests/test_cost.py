@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,6 +36,22 @@ def test_arithmetic_is_a_range_and_a_measurement_of_this_device_is_not(config, t
     assert (found.source, found.spread) == ("calibrated", 1)
     assert found.seconds == pytest.approx(2 * (1000 + 300 / 3) * 1e-3)
     assert cost.Costs([], tmp_path, H100).of(config).source == "arithmetic"  # a CPU's says nothing of a GPU
+
+
+def test_calibration_times_many_steps_of_a_small_network_and_each_has_a_full_batch(config, tmp_path, monkeypatch):
+    from training.trainer import Trainer
+
+    monkeypatch.setattr(cost, "CALIBRATION_SECONDS", 0.3)
+    sizes, step = [], Trainer.train_step
+
+    def counted(self, inputs, labels):
+        sizes.append(self.images - self.step * self.config.batch_size >= len(labels))
+        step(self, inputs, labels)
+
+    monkeypatch.setattr(Trainer, "train_step", counted)
+    cost.calibrate([SimpleNamespace(config=config)], tmp_path, CPU, quiet=True)
+    assert len(sizes) > 10 and all(sizes)
+    assert cost.Costs([], tmp_path, CPU).of(config).source == "calibrated"
 
 
 @pytest.mark.parametrize("change", [{"precision": "bf16"}, {"compile": "default"}, {"batch_size": 64}])
