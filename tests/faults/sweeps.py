@@ -120,11 +120,14 @@ def family(group: int) -> dict[int, int]:
 
 
 def workers(sweep: int, seconds: float) -> list[int]:
-    """Its children, waited for; itself, where none come."""
+    """Its children but multiprocessing's own, waited for. Raises ProcessLookupError if none come."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        if found := [pid for pid, parent in family(sweep).items() if parent == sweep]:
-            return found
+        children = [pid for pid, parent in family(sweep).items() if parent == sweep]
+        with suppress(OSError):
+            if found := [pid for pid in children
+                         if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]:  # fmt: skip
+                return found
         time.sleep(0.01)
     raise ProcessLookupError
 
