@@ -40,10 +40,10 @@ def save(run: Run, state: dict) -> None:
 
 
 class Writer:
-    """Saves states in a thread, one at a time, while training goes on.
+    """Saves states in a thread, one at a time, while training continues.
 
-    What a write has raised the next `save` or `wait` raises. Leaving the block waits for the thread, since the run's
-    lock is given back after it.
+    If a write fails, the next `save` or `wait` raises its error. Leaving the block waits for the thread, because the
+    run's lock is released afterwards.
     """
 
     def __init__(self, run: Run):
@@ -62,19 +62,19 @@ class Writer:
         return self.writing is None or self.writing.done()
 
     def save(self, state: dict) -> None:
-        """Begin to save the state as it is now."""
+        """Start saving the present state."""
         self.wait()
         self.writing = self.thread.submit(save, self.run, snapshot(state))
 
     def wait(self) -> None:
-        """Until what was begun is on the disk."""
+        """Wait until everything is on disk."""
         writing, self.writing = self.writing, None
         if writing:
             writing.result()
 
 
 def snapshot(value: Any) -> Any:
-    """A copy on the CPU that no step changes any more."""
+    """A copy on the CPU, which later steps do not change."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

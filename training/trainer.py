@@ -18,8 +18,8 @@ from .meters import DeadUnits, step_meters
 # Input values in an evaluation batch, unless a training batch is larger. A small network's feature maps of so many
 # images fit into a CPU's cache: with four times as many, evaluation took up to three times as long.
 EVALUATION_VALUES = 250 * 3 * 32 * 32
-# Training batches in an evaluation batch on a GPU: without gradients a network holds few feature maps at a time. It is
-# one of ImageNet's pictures, which other processes decode into shared memory.
+# Training batches in an evaluation batch on a GPU, since a network without gradients holds few feature maps at a time;
+# one for ImageNet, whose images other processes decode into shared memory.
 EVALUATION_BATCHES = 4
 EVALUATION_VALUES_ON_GPU = 1000 * 3 * 32 * 32
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
