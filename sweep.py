@@ -159,7 +159,7 @@ def sweep(experiments: list, here, config) -> None:
                             complete.add(plan.experiment)
                             plan.write()
                             reports.begin(plan)
-            failed, use = queue.failed, queue.use(len(here.gpus))
+            failed, use = queue.failed, queue.use(len(here.gpus) // launcher["gpus_per_run"])
         if use:
             print(f"{len(here.gpus)} GPUs, in use {use:.0%} of the time from the first start to the last end")
         reports.finish()

@@ -29,6 +29,12 @@ def main(config) -> float:
             f"launcher={settings.launcher.name}: only sweep.py does that, for example '+grid.paper.sgd.lr=[0.1,0.01]'"
         )
 
+    if settings.launcher.gpus_per_run > 1:
+        raise ConfigError(
+            f"launcher.gpus_per_run={settings.launcher.gpus_per_run}: python sweep.py does that; for one run, "
+            f"torchrun --nproc-per-node={settings.launcher.gpus_per_run} train.py"
+        )
+
     if settings.model.summary:
         from training.summary import summary
 

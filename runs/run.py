@@ -169,7 +169,7 @@ class Run:
             leftover.unlink()
         if not (self.folder / "config.yaml").exists():
             write_atomically(self.folder / "config.yaml", _yaml(config).encode())
-        changed = {k: v for k, v in environment.items() if before and before.get("environment", {}).get(k) != v}
+        changed = {k: v for k, v in environment.items() if before.get("environment", {}).get(k, v) != v}
         if changed:
             self.log(f"resumed at epoch {before.get('epoch')} in another environment: {changed}")
         self.changes = before.get("environment_changes", []) + (

@@ -293,6 +293,7 @@ class Launcher:
     workers: int | None = setting(at_least(1), default=None)
     gpus: int | None = setting(at_least(0), default=None)
     runs_per_gpu: int | None = setting(at_least(1), default=None)
+    gpus_per_run: int = setting(at_least(1), default=1)
     gpu: str | None = setting(default=None)
     address: str | None = setting(default=None)
     cpus: int | None = setting(at_least(1), default=None)

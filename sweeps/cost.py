@@ -95,7 +95,7 @@ class Costs:
 
     def share(self, config: dict) -> Fraction:
         """The share of a GPU that one run gets: from runs_per_gpu if given, else from the measured peak of memory."""
-        if not self.place.gpus:
+        if not self.place.gpus or config["launcher"]["gpus_per_run"] > 1:
             return Fraction(1)
         asked, gib = config["launcher"]["runs_per_gpu"], self.place.gpus[0].gib
         found = (

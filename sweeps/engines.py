@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import defaultdict
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from .place import Place, placed_device
 from .plan import Job
 from .worker import Outcome
 
+Gpus = tuple[str | None, ...]  # by their ids; None is the CPU
 Ended = tuple["Task", Outcome | None]  # None: the engine does not know; the run's folder tells
 
 
@@ -85,40 +87,45 @@ class Here:
 
 
 class Local:
-    """Worker processes on this machine. Each trains a run at a time and is bound to its GPU before it imports torch."""
+    """Worker processes on this machine. Each trains a run at a time and is bound to its GPU before it imports torch.
+
+    With launcher.gpus_per_run it is bound to several, or takes several slots of the CPU.
+    """
 
     def __init__(self, place: Place):
         self.place = place
         self.free: dict[str | None, Fraction] = {gpu.id: Fraction(1) for gpu in place.gpus}
         self.free = self.free or {None: Fraction(place.slots)}
-        self.idle: dict[str | None, list[ProcessPoolExecutor]] = {gpu: [] for gpu in self.free}
-        self.running: dict[Future, tuple[Task, str | None, ProcessPoolExecutor]] = {}
+        self.idle: dict[Gpus, list[ProcessPoolExecutor]] = defaultdict(list)
+        self.running: dict[Future, tuple[Task, Gpus, ProcessPoolExecutor]] = {}
 
     def room(self, task: Task) -> bool:
-        return self.free[self._freest()] >= task.share
+        return bool(self._freest(task))
 
     def start(self, task: Task) -> None:
-        gpu = self._freest()
-        self.free[gpu] -= task.share
-        pool = self.idle[gpu].pop() if self.idle[gpu] else self._worker(gpu)
+        gpus = self._freest(task)
+        for gpu in gpus:
+            self.free[gpu] -= task.share
+        pool = self.idle[gpus].pop() if self.idle[gpus] else self._worker(gpus)
         # A signal that arrives while the worker starts stays pending there until `bind` has set its handlers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
         try:
             future = pool.submit(worker.train_job, task.config(self.place))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self.running[future] = task, gpu, pool
+        self.running[future] = task, gpus, pool
 
     def ended(self, seconds: float) -> list[Ended]:
         if not self.running:
             time.sleep(seconds)
         over = []
         for future in wait(self.running, seconds, FIRST_COMPLETED).done:
-            task, gpu, pool = self.running.pop(future)
-            self.free[gpu] += task.share
+            task, gpus, pool = self.running.pop(future)
+            for gpu in gpus:
+                self.free[gpu] += task.share
             try:
                 outcome = future.result()
-                self.idle[gpu].append(pool)
+                self.idle[gpus].append(pool)
             except BrokenProcessPool:
                 outcome = None
                 pool.shutdown()
@@ -137,12 +144,18 @@ class Local:
         ]:
             pool.shutdown(wait=not self.running)
 
-    def _freest(self) -> str | None:
-        return max(self.free, key=lambda gpu: self.free[gpu])
+    def _freest(self, task: Task) -> Gpus:
+        """The GPUs with the most room for a run, as many as it takes; none if there are fewer."""
+        number = task.job.config["launcher"]["gpus_per_run"]
+        if None in self.free:
+            return (None,) * number if self.free[None] >= number else ()
+        fitting = sorted((gpu for gpu in self.free if self.free[gpu] >= task.share), key=lambda gpu: -self.free[gpu])
+        return tuple(sorted(fitting[:number], key=str)) if len(fitting) >= number else ()
 
-    def _worker(self, gpu: str | None) -> ProcessPoolExecutor:
+    def _worker(self, gpus: Gpus) -> ProcessPoolExecutor:
+        shown = None if None in gpus else ",".join(map(str, gpus))
         spawned = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, mp_context=spawned, initializer=worker.bind, initargs=(gpu,))
+        return ProcessPoolExecutor(1, mp_context=spawned, initializer=worker.bind, initargs=(shown,))
 
 
 def engine(place: Place, launcher: dict) -> Engine:

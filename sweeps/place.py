@@ -29,7 +29,9 @@ def place(config: dict) -> Place:
     Raises ConfigError if it asks for more GPUs than this machine has; only plan=true may do that.
     """
     launcher, device = config["launcher"], config["device"]
-    name, asked = launcher["name"], launcher["gpus"]
+    name, asked, together = launcher["name"], launcher["gpus"], launcher["gpus_per_run"]
+    if together > 1 and name != "local":
+        raise ConfigError(f"launcher.gpus_per_run={together}: launcher=local does that, launcher={name} does not")
     if name == "slurm":
         return Place(_remote(launcher) if jobs_gpus(config) else "cpu", launcher["array"])
     if name == "ray" and launcher["address"]:
@@ -48,9 +50,11 @@ def place(config: dict) -> Place:
                 f"device=cpu tries out the placement without GPUs"
             )
         gpus = gpus[:asked] if wanted else tuple(Gpu(str(number), "cpu") for number in range(asked))
+    workers = launcher["workers"] or launcher["cpus"] or os.cpu_count() or 1
+    if together > (len(gpus) or workers) and not config["plan"]:
+        raise ConfigError(f"launcher.gpus_per_run={together}: there are {len(gpus) or workers}")
     if gpus:
         return Place(gpus[0].name, len(gpus), gpus)
-    workers = launcher["workers"] or launcher["cpus"] or os.cpu_count() or 1
     return Place(_without_gpu(device), 1 if name == "here" else workers)
 
 

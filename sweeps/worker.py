@@ -20,6 +20,8 @@ from runs.interrupt import Interrupted, StopRequest
 from runs.run import RunBusy
 from runs.schema import ConfigError, build
 
+from .ranks import RankDied, others
+
 
 @dataclass
 class Failure:
@@ -62,7 +64,8 @@ def _trained(config: dict) -> Failure | None:
         settings = build(settled(config))
         from training.execute import execute
 
-        execute(settings)
+        with others(config):
+            execute(settings)
     except (ConfigError, DataError) as error:
         return Failure("refused", f"{type(error).__name__}: {one_line(error)}")
     except (Interrupted, KeyboardInterrupt) as error:
@@ -70,6 +73,8 @@ def _trained(config: dict) -> Failure | None:
         return Failure("died", f"its process got {signal.Signals(stop.requested).name}")
     except RunBusy as error:
         return Failure("busy", one_line(error))
+    except RankDied as error:
+        return Failure("died", one_line(error))
     except Exception as error:
         memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
         kind = "memory" if memory else "crashed"
@@ -102,7 +107,10 @@ def one_line(error: BaseException) -> str:
 
 
 def bind(gpu: str | None) -> None:
-    """Set up a new worker: it sees only this GPU, handles the sweep's signals, and ends when the sweep does."""
+    """Set up a new worker: it sees only this GPU, handles the sweep's signals, and ends when the sweep does.
+
+    gpu: an id as CUDA_VISIBLE_DEVICES takes it, or several with commas, of one run; None for a CPU.
+    """
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     stop.begin_job()

@@ -14,7 +14,7 @@ import torch
 from runs.run import Run
 from runs.schema import batch_statistics
 
-from .helpers import ROOT, assert_same, clean_environment, outcome
+from .helpers import ROOT, assert_same, clean_environment, outcome, typed
 from .two_processes import steps
 
 
@@ -106,3 +106,53 @@ def test_what_batchnorm_sees_is_part_of_the_identity():
     assert batch_statistics(config | {"sync_batchnorm": True}, 2) is None
     assert batch_statistics(config | {"accumulate": 4}, 2) == 16
     assert batch_statistics(config | {"model": {"name": "mlp"}}, 2) is None
+
+
+CNN = ["dataset=synthetic", "dataset.image_shape=[3,8,8]", "dataset.subset=120", "dataset.test_subset=30",
+       "batch_size=20", "model=resnet50", "model.blocks=[1,1,1,1]", "model.width=4", "epochs=30",
+       "optimizer=powersgdm", "wandb.mode=disabled", "device=cpu", "progress=false"]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_sweep_gives_each_run_two_gpus_and_a_rank_that_dies_costs_nothing(tmp_path):
+    """Runs on pairs of four logical GPUs are torchrun's in name and bits; one rank is killed in its training."""
+    sweep = [sys.executable, "sweep.py", *CNN, "+grid.paper.powersgdm.lr=[0.01,0.02]", "launcher=local",
+             "launcher.gpus=4", "launcher.gpus_per_run=2", f"results={tmp_path / 'sweep'}"]  # fmt: skip
+    child = subprocess.Popen(sweep, cwd=ROOT, env=clean_environment(tmp_path), stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    victims = []
+    while child.poll() is None and not victims:
+        time.sleep(0.05)
+        if list(tmp_path.glob("sweep/runs/*/metrics.csv")):
+            victims = [pid for pid in descendants(child.pid) if is_rank(pid)]
+    os.kill(victims[0], signal.SIGKILL)
+    out, _ = child.communicate(timeout=400)
+    assert child.returncode == 0 and "Traceback" not in out, out
+    runs = [Run(folder) for folder in (tmp_path / "sweep" / "runs").iterdir()]
+    assert len(runs) == 2 and all(run.ended() for run in runs)
+    assert {run.status()["environment"]["world_size"] for run in runs} == {2}
+    alone = launched(2, "train.py", *CNN, "optimizer.lr=0.02", f"results={tmp_path / 'alone'}")
+    assert alone.returncode == 0, alone.stderr
+    (one,) = (tmp_path / "alone" / "runs").iterdir()
+    assert_same(outcome(Run(one)), outcome(Run(tmp_path / "sweep" / "runs" / one.name)))
+
+
+def descendants(pid: int) -> list[int]:
+    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*found, *(one for child in found for one in descendants(child))]
+
+
+def is_rank(pid: int) -> bool:
+    """Whether it was started by a worker that is bound to two GPUs, which is bound after its own start."""
+    try:
+        return b"CUDA_VISIBLE_DEVICES=0,1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def test_train_py_refuses_several_gpus_for_its_run_and_names_what_does_that(tmp_path):
+    done = typed("train.py", "launcher=local", "launcher.gpus_per_run=2", "device=cpu", f"results={tmp_path}")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "python sweep.py" in done.stderr and "torchrun --nproc-per-node=2 train.py" in done.stderr
+    assert not list(tmp_path.glob("runs/*"))

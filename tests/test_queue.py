@@ -253,6 +253,38 @@ def test_each_worker_sees_its_gpu_alone_and_a_run_goes_where_there_is_room(tmp_p
     engine.close()
 
 
+@pytest.mark.parametrize("gpus", [4, 0])
+def test_a_run_on_two_gpus_waits_for_both(tmp_path, gpus):
+    """On a CPU it takes two of the workers' places."""
+    engine = Local(Place("cpu", 4, tuple(Gpu(str(number), "cpu") for number in range(gpus))))
+    tasks = [Task(job(tmp_path, seed, **{"launcher.gpus_per_run": 2}), 1.0) for seed in range(3)]
+    for task in tasks:
+        task.config = lambda place, task=task: task.job.config | {"planned": "0" * 12}
+    for task in tasks[:2]:
+        assert engine.room(task)
+        engine.start(task)
+    assert not engine.room(tasks[2])
+    over = []
+    while len(over) < 2:
+        over += engine.ended(30)
+    shown = ["GPU 0,1", "GPU 2,3"] if gpus else ["", ""]
+    assert sorted(outcome.place.partition(" ")[2] for _, outcome in over) == shown and engine.room(tasks[2])
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"launcher.name": "local", "launcher.workers": 2}, "launcher.gpus_per_run=3: there are 2"),
+        ({"launcher.name": "local", "launcher.gpus": 2, "device": "cpu"}, "launcher.gpus_per_run=3: there are 2"),
+        ({"launcher.name": "here"}, "launcher=local does that, launcher=here does not"),
+    ],
+)
+def test_more_gpus_for_a_run_than_there_are_are_refused(tmp_path, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        placed(tmp_path, **{"device": "cpu", "launcher.gpus_per_run": 3} | changes)
+
+
 def test_a_worker_s_memory_error_is_no_crash(tmp_path, monkeypatch):
     from training import execute
 

@@ -52,6 +52,7 @@ LIMITS = [
     ("accumulate", 1, 0, "at least 1"),
     ("budget", 0, -1, "at least 0"),
     ("checkpoint_seconds", 0, -1, "at least 0"),
+    ("launcher.gpus_per_run", 1, 0, "at least 1"),
     ("wandb.mode", "offline", "on", "one of auto, online, offline, disabled"),
     ("dataset.name", "a-1._+", "a/b", WORD),
     ("dataset.name", "a", ".a", WORD),
@@ -241,6 +242,8 @@ def test_the_images_that_batchnorm_sees(model, accumulate, processes, sync, imag
     config = plain(f"model={model}", accumulate=accumulate, sync_batchnorm=sync, batch_size=128)
     assert batch_statistics(config, processes) == images
     assert settled(config, processes)["batch_statistics"] == images
+    in_a_sweep = config | {"launcher": config["launcher"] | {"gpus_per_run": processes}}
+    assert identity(settled(in_a_sweep)) == identity(settled(config, processes))
     assert (identity(settled(config, processes)) == identity(settled(config | {"accumulate": 1}))) is (images is None)
 
 
