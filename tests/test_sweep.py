@@ -95,7 +95,7 @@ def test_changed_settings_never_pass_for_the_tier(tmp_path, real_mnist):
         (["experiment=null"], "configs/experiment/"),
         (["experiment=fig2", "+grid.paper.sgd.gamma=[1]"], "unknown setting optimizer.gamma"),
         (["experiment=fig2", "grid.paper.sgd.lr=[-1]"], "lr=-1"),
-        (["experiment=fig2", "+grid.sgd.lr=[1]"], "belongs to a tier"),
+        (["experiment=fig2", "+grid.sgd.lr=[1]"], "name a tier first"),
     ],
 )
 def test_a_plan_that_cannot_work_is_one_line(arguments, says, tmp_path):
