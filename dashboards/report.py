@@ -1,4 +1,5 @@
-# pyright: reportMissingImports=false  (wandb-workspaces is not among the requirements)
+# pyright: reportMissingImports=false
+# wandb-workspaces is not among the requirements.
 """The report on W&B: the paper's claims with their verdicts, evidence and pictures. Needs wandb-workspaces."""
 
 import contextlib

@@ -1,4 +1,5 @@
-# pyright: reportMissingImports=false  (wandb-workspaces is not among the requirements)
+# pyright: reportMissingImports=false
+# wandb-workspaces is not among the requirements.
 """The saved views of a W&B project: one for each experiment of each tier, and an overview. Needs wandb-workspaces.
 
 docs/wandb.md describes them; docs/wandb-views.json has them as W&B gets them.
