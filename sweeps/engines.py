@@ -155,7 +155,12 @@ class Local:
     def _worker(self, gpus: Gpus) -> ProcessPoolExecutor:
         shown = None if None in gpus else ",".join(map(str, gpus))
         spawned = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, mp_context=spawned, initializer=worker.bind, initargs=(shown,))
+        # The first pool starts multiprocessing's resource tracker. It ignores SIGINT and SIGTERM; with this SIGHUP too.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        try:
+            return ProcessPoolExecutor(1, mp_context=spawned, initializer=worker.bind, initargs=(shown,))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def engine(place: Place, launcher: dict) -> Engine:

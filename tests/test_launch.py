@@ -255,3 +255,22 @@ def test_slurm_without_its_plugin_is_one_line(monkeypatch):
     )
     done = typed("sweep.py", "experiment=fig2", "launcher=slurm")
     assert done.returncode == 2 and "requirements-slurm.txt" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+TRACKER = """
+import os, signal, time
+from multiprocessing.resource_tracker import _resource_tracker as tracker
+from types import SimpleNamespace
+from sweeps.engines import Local
+pool = Local(SimpleNamespace(gpus=[], slots=1))._worker((None,))
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    os.kill(tracker._pid, number)
+time.sleep(0.3)
+print(os.waitpid(tracker._pid, os.WNOHANG)[0], signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+def test_what_multiprocessing_keeps_beside_workers_outlives_a_closed_terminal():
+    """A tracker that died and was started again printed a traceback for each thing that it had not seen made."""
+    done = subprocess.run([sys.executable, "-c", TRACKER], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["0", "False"], done.stderr
