@@ -137,7 +137,7 @@ class Stop(StopRequest):
     """StopRequest for a sweep and its workers; a run that is not in its training loop is interrupted at once.
 
     The sweep's process passes the signal on to its workers as SIGUSR1, after which they train nothing more, and ends
-    when they have saved. A worker that gets any other signal interrupts only its current run.
+    when they have saved. A worker that gets any other signal interrupts only its current run, if it has one.
     """
 
     def __init__(self):
@@ -155,6 +155,9 @@ class Stop(StopRequest):
             self.requested = self.leaving
 
     def _note(self, number, frame) -> None:
+        if self.worker and not self.in_job:  # it waits for a run: there is nothing that a second Ctrl-C could stop
+            self.requested = number
+            return
         super()._note(number, frame)
         if not self.worker:
             for worker in multiprocessing.active_children():

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from runs import cli
+from runs.interrupt import Interrupted
 from runs.run import Run
+from sweeps.worker import Stop
 
 from .helpers import ROOT, clean_environment, composed, typed
 
@@ -274,3 +276,15 @@ def test_what_multiprocessing_keeps_beside_workers_outlives_a_closed_terminal():
     """A tracker that died and was started again printed a traceback for each thing that it had not seen made."""
     done = subprocess.run([sys.executable, "-c", TRACKER], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["0", "False"], done.stderr
+
+
+def test_a_second_ctrl_c_ends_a_worker_s_run_and_nothing_where_it_has_none():
+    stop = Stop()
+    stop.worker = True
+    for _ in range(2):  # multiprocessing would print a traceback
+        stop._note(signal.SIGINT, None)
+    stop.requested, stop.in_job = 0, True
+    with pytest.raises(Interrupted):
+        stop._note(signal.SIGINT, None)
+    with pytest.raises(KeyboardInterrupt):
+        stop._note(signal.SIGINT, None)
