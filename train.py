@@ -3,9 +3,9 @@
 import signal
 import sys
 
-from runs.interrupt import during_imports
+from runs.interrupt import at_start
 
-signal.signal(signal.SIGINT, during_imports)
+signal.signal(signal.SIGINT, at_start)
 
 import hydra
 from hydra.core.hydra_config import HydraConfig

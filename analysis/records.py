@@ -229,9 +229,15 @@ def options(doc: str | None, tier: str | None) -> argparse.ArgumentParser:
 
 
 def command(draw) -> None:
-    """Run `draw(arguments)` as a program. Errors are one line; exit status 2 for nothing to draw, 1 for damage."""
+    """Run `draw(arguments)` as a program. Errors are one line.
+
+    Exit status 2 for nothing to draw, 1 for damage, 130 for Ctrl-C.
+    """
     try:
         draw()
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
     except (NoRecords, ConfigError, RunError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, (RunError, DamagedFile, OSError)) else 2)

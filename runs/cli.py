@@ -33,7 +33,7 @@ from runs import hydra_private, schema, usage
 from runs.files import DamagedFile
 from runs.gpus import visible
 from runs.identity import settled
-from runs.interrupt import MESSAGE, Interrupted
+from runs.interrupt import MESSAGE, Interrupted, at_start, during_imports
 from runs.run import RunError
 from runs.schema import Config, ConfigError
 
@@ -187,6 +187,20 @@ def task(function):
 
 def run(main) -> None:
     """Run a @hydra.main function as a program: bad input ends with one line on stderr and exit status 2."""
+    try:
+        if signal.getsignal(signal.SIGINT) is at_start:
+            signal.signal(signal.SIGINT, during_imports)
+        _run(main)
+    except KeyboardInterrupt:
+        print(f"\n{MESSAGE}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except ERRORS as error:
+        if os.environ.get("POWERSGD_TRACEBACK"):
+            raise
+        leave(error)
+
+
+def _run(main) -> None:
     program = Path(sys.argv[0]).name
     if program in usage.PAGES and {"--help", "-h"} & set(sys.argv[1:]):
         print(usage.page(program))
@@ -197,19 +211,11 @@ def run(main) -> None:
     for argument in sys.argv[1:]:
         group, _, option = argument.partition("=")
         if _no_word(option) and group and (ROOT / "configs" / group).is_dir():
-            leave(ConfigError(f"{argument}: choose one of the options in configs/{group}/"))
+            raise ConfigError(f"{argument}: choose one of the options in configs/{group}/")
     for launcher, package in (("slurm", "submitit"), ("ray", "ray")):
         if f"launcher={launcher}" in sys.argv and not importlib.util.find_spec(package):
-            leave(ConfigError(f"launcher={launcher} needs {package}: pip install -r requirements-{launcher}.txt"))
-    try:
-        main()
-    except KeyboardInterrupt:
-        print(f"\n{MESSAGE}", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-    except ERRORS as error:
-        if os.environ.get("POWERSGD_TRACEBACK"):
-            raise
-        leave(error)
+            raise ConfigError(f"launcher={launcher} needs {package}: pip install -r requirements-{launcher}.txt")
+    main()
 
 
 def _no_word(text: str) -> bool:

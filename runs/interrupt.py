@@ -16,13 +16,18 @@ class Interrupted(Exception):
         self.signal = number
 
 
+def at_start(number, _frame) -> None:
+    """Handles Ctrl-C until `cli.run` can report it: exits."""
+    os.write(2, f"\n{MESSAGE}\n".encode())
+    os._exit(128 + number)
+
+
 def during_imports(number, frame) -> None:
     """Handles Ctrl-C outside of training: KeyboardInterrupt; but during an import, which might swallow it, exits."""
     inner = frame
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os.write(2, f"\n{MESSAGE}\n".encode())
-            os._exit(128 + number)
+            at_start(number, frame)
         frame = frame.f_back
     signal.default_int_handler(number, inner)
 

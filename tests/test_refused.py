@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import pytest
 
+from analysis.records import command
 from data.errors import DataError
 from runs import cli
 from runs.files import DamagedFile
@@ -106,8 +107,9 @@ def test_the_status_says_whose_mistake_it_was(error, status, capsys):
     assert left.value.code == status and len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("handler", ["during_imports", "at_start"])
 @pytest.mark.parametrize("where", ["in an import", "outside"])
-def test_ctrl_c_is_one_line_also_while_modules_are_imported(tmp_path, where):
+def test_ctrl_c_is_one_line_also_while_modules_are_imported(tmp_path, where, handler):
     (tmp_path / "interrupted.py").write_text(
         "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException:\n    pass\n"
     )
@@ -115,8 +117,8 @@ def test_ctrl_c_is_one_line_also_while_modules_are_imported(tmp_path, where):
     last = {"in an import": "import swallows", "outside": "os.kill(os.getpid(), signal.SIGINT)"}[where]
     code = f"""if True:
         import os, signal, sys
-        from runs.interrupt import during_imports
-        signal.signal(signal.SIGINT, during_imports)
+        from runs.interrupt import {handler}
+        signal.signal(signal.SIGINT, {handler})
         sys.path.append({str(tmp_path)!r})
         try:
             {last}
@@ -125,7 +127,18 @@ def test_ctrl_c_is_one_line_also_while_modules_are_imported(tmp_path, where):
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean_environment(tmp_path), capture_output=True,
                           text=True)  # fmt: skip
-    assert done.returncode == 130 and done.stderr.strip() == (MESSAGE if where == "in an import" else "")
+    assert done.returncode == 130 and done.stderr.strip() == (
+        "" if (where, handler) == ("outside", "during_imports") else MESSAGE
+    )
+
+
+def test_ctrl_c_while_a_figure_or_report_is_drawn_is_one_line(capsys):
+    def draw():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as left:
+        command(draw)
+    assert left.value.code == 130 and capsys.readouterr().err.strip() == "stopped"
 
 
 def test_the_time_that_a_process_was_stopped_is_no_training(tmp_path, fake_mnist, monkeypatch):

@@ -109,7 +109,7 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
         ),
         "sweeps at once": lambda table, at, choose: sweeps.at_once(forked, at, table, times(30), choose),
         "limits of sweeps": lambda table, at, choose: sweeps.limits(wide, at, table, times(24), choose),
-        "no /dev/shm": lambda table, at, choose: sweeps.without_shared_memory([mlp, forked, started], table),
+        "no shared memory": lambda table, at, choose: sweeps.without_shared_memory([mlp, forked, started], table),
         "SLURM": lambda table, at, choose: slurm.real_cluster(table),
         "signals": lambda table, at, choose: machine.signals(mlp, at, table, times(250), choose),
         "at once": lambda table, at, choose: machine.at_once(mlp, at, table, times(30)),

@@ -53,14 +53,13 @@ def sweep_of(name: str, *more: str, warm: bool = True) -> Scenario:
     return Scenario(name, lambda folder: None, act, came_out)
 
 
-def _warm_worker(self, gpu: str | None) -> ProcessPoolExecutor:
-    forked = multiprocessing.get_context("fork")
-    return ProcessPoolExecutor(1, mp_context=forked, initializer=_bind, initargs=(gpu,))
+def _warm_worker(self, gpus: engines.Gpus) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"), initializer=_bind)
 
 
-def _bind(gpu: str | None) -> None:
+def _bind() -> None:
     worker.stop.__init__()  # as a worker that is started has it
-    worker.bind(gpu)
+    worker.bind(None)
 
 
 def disturbed(scenario: Scenario, scratch: Path, table: Table, count: int, choose: random.Random) -> None:
@@ -190,7 +189,7 @@ def limits(scenario: Scenario, scratch: Path, table: Table, count: int, choose: 
             resource.prlimit(one, resource.RLIMIT_AS, (more, more))
 
     for case in range(count):
-        files = (12, 16, 20, 24, 28, 32, 40, 64)[case % 8]
+        files = (4, 8, 12, 16, 20, 24, 32, 56)[case % 8]
         for what, before, signals in (
             ("a memory limit in a worker", lambda: None, limit),
             ("few open files", lambda files=files: _few_files(files), None),
@@ -198,7 +197,8 @@ def limits(scenario: Scenario, scratch: Path, table: Table, count: int, choose: 
             _under(f"a sweep with workers: {what}", before, scenario, scratch / "case", expected, table, signals)
 
 
-def _few_files(limit: int) -> None:
+def _few_files(more: int) -> None:
+    limit = len(os.listdir("/proc/self/fd")) + more
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
