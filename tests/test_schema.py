@@ -10,7 +10,7 @@ import pytest
 
 from runs import cli, schema
 from runs.identity import identity, nested, run_name, science, setting_id, settled
-from runs.schema import ConfigError, batch_statistics, build, check, walk
+from runs.schema import RETIRED, ConfigError, batch_statistics, build, check, walk
 
 from .helpers import composed
 
@@ -163,6 +163,11 @@ def test_what_is_no_number_is_refused_alone_and_in_a_list(value):
     assert refusal(plain(**{"dataset.mean": [value]})) == f"dataset.mean={value}: only finite numbers can name a run"
 
 
+def test_a_retired_setting_hides_no_unknown_one_after_it():
+    with pytest.raises(ConfigError, match="unknown setting epoch: did you mean epochs"):
+        list(walk({next(iter(RETIRED)): 1, "epoch": 3}))
+
+
 def test_what_goes_together():
     check(plain(**{"dataset.subset": 10, "dataset.validation": 9}))
     assert refusal(plain(**{"dataset.subset": 10, "dataset.validation": 10})) == (
@@ -173,6 +178,7 @@ def test_what_goes_together():
     for key in ("mean", "std"):
         says = f"dataset.{key}=[0.5, 0.5]: must have 1 numbers, one a channel"
         assert refusal(plain(**{f"dataset.{key}": [0.5, 0.5]})) == says
+    assert refusal(plain(batch_size=60001)) == "batch_size=60001: mnist has 60000 images"
     check(plain(layer_norms=True))
     assert (
         refusal(plain("model=resnet50", layer_norms=True)) == "layer_norms=true works only with model=mlp, not resnet50"

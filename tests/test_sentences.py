@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tests.test_claims import CELLS, FLAT, LRS, cells, chosen, claim, judged, on_grid, trains
+from tests.test_claims import CELLS, FLAT, LRS, archive, cells, chosen, claim, judged, on_grid, trains
 
 EXCLUDED = "of one setting, up to 63% of seeds that do better cannot be excluded"
 
@@ -200,6 +200,51 @@ def test_gain():
     says(one, runs, "inconclusive",
          "adagrad from epoch 1 to 2: reproduced, +0.0100 [+0.0050, +0.0150] over 3 seeds; adam from epoch 1 to 2: "
          "inconclusive, +0.1000 [-0.6452, +0.8452] over 3 seeds; …")  # fmt: skip
+
+
+def test_a_gain_uses_each_entry_s_own_variance():
+    one = claim(
+        "gain", experiment="fig1ij", of=["adagrad", "adam"], column="train_acc", epochs=[1, 2], between=[0, None]
+    )
+    runs = chosen("adagrad", [(0.5, 0.51), (0.5, 0.512), (0.5, 0.508)]) + chosen(
+        "adam", [(0.5, 0.7), (0.5, 0.71), (0.5, 0.72)]
+    )
+    says(one, runs, "reproduced",
+         "adagrad from epoch 1 to 2: reproduced, +0.0100 [+0.0050, +0.0150] over 3 seeds; adam from epoch 1 to 2: "
+         "reproduced, +0.2100 [+0.1852, +0.2348] over 3 seeds (own variances)")  # fmt: skip
+
+
+def test_a_finding_is_also_numbers_intervals_and_hours():
+    """At the laptop tier intervals are wider, for its looks; an hour has 60 of these runs."""
+    one = claim("difference", experiment="fig1ab", of=["powersgd", "powersgdm"], minus=["sgdm"], column="test_acc",
+                at="best", between=[0, None])  # fmt: skip
+    runs = chosen("powersgd", [(0.6, 0.81), (0.6, 0.8), (0.6, 0.79)]) + SGDM
+    runs += chosen("powersgdm", [(0.6, 0.715), (0.6, 0.725), (0.6, 0.705)])
+    found = {tier: one.judge(archive(runs, tier=tier)) for tier in ("paper", "laptop")}
+    for tier, numbers in (
+        ("paper", "powersgd - sgdm: +0.0900 [+0.0700, +0.1100] over 3 seeds; powersgdm - sgdm: +0.0050 [-0.0150, +0.0250] over 3 "
+                  "seeds (sd 0.0100 pooled, 6 df, Bartlett p 1.00)"),
+        ("laptop", "powersgd - sgdm: +0.0900 [+0.0648, +0.1152] over 3 seeds; powersgdm - sgdm: +0.0050 [-0.0202, +0.0302] over 3 "
+                   "seeds (sd 0.0100 pooled, 6 df, Bartlett p 1.00) (97.9% intervals, for 3 looks)"),
+    ):  # fmt: skip
+        assert found[tier].numbers == numbers
+        ahead, open_ = found[tier].intervals
+        assert ahead[:2] == ("powersgd - sgdm", "reproduced") and open_[:2] == ("powersgdm - sgdm", "inconclusive")
+        assert ahead.value == pytest.approx(0.09) and (ahead.between, ahead.form) == ((0, None), "+.4f")
+        assert f"[{ahead.low:+.4f}, {ahead.high:+.4f}]" in numbers
+        more = int(found[tier].evidence.split(" more seeds")[0].split()[-1])
+        assert found[tier].hours == pytest.approx(2 * more / 60)
+    assert found["paper"].hours < found["laptop"].hours
+    few = one.judge(archive(runs[:-1]))  # one run is missing of the undecided one; nothing else asks for any
+    assert few.hours == pytest.approx(1 / 60) and few.verdict == "inconclusive"
+
+
+def test_hours_are_not_known_where_no_number_of_seeds_would_decide():
+    runs = chosen("powersgd", [(0.6, 0.69), (0.6, 0.73), (0.6, 0.71)]) + SGDM
+    one = claim("difference", experiment="fig1ab", of="powersgd", minus="sgdm", column="test_acc", at="best",
+                between=[0, None])  # fmt: skip
+    found = one.judge(archive(runs))
+    assert found.verdict == "inconclusive" and found.hours is None and "more than 512 more seeds" in found.evidence
 
 
 POOLED = "over 3 seeds (sd 0.0010 pooled, {} df, Bartlett p 1.00)"

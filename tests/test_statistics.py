@@ -72,6 +72,28 @@ def test_values_known_to_a_step_spread_at_least_as_its_rounding_does():
     assert ONE_AGAINST_ANOTHER.interval(same)[1] == pytest.approx(1 - stats.t.ppf(0.975, 4) * math.sqrt(2 / 36))
 
 
+def test_no_variance_is_less_than_that_of_the_rounding_whatever_the_step():
+    same = Estimates.of([np.array([4.0, 4, 4]), np.array([2.0, 2, 2])], step=2)
+    assert same.variances.tolist() == pytest.approx([4 / 12] * 2)
+
+
+def test_a_setting_leaves_the_pool_where_the_f_test_of_its_own_degrees_of_freedom_rejects():
+    """Of five alike and one with more spread, which share is (5 + ratio) / 6: it leaves at an F of 10 %."""
+    limit = stats.f.isf(0.10, 2, 12)
+    for factor, shares in ((0.97, True), (1.03, False)):
+        ratio = factor * limit * 5 / (6 - factor * limit)  # so that its variance is factor * limit times the pool's
+        wider = math.sqrt(ratio)
+        found = Estimates.of([np.array([-wider, 0, wider]), *(np.array([-1.0, 0, 1]) for _ in range(5))])
+        assert found.shared.tolist() == [shares, *[True] * 5]
+
+
+def test_a_pool_of_one_is_none():
+    values = [np.array([-1.0, 0, 1]), np.array([-2.0, 0, 2])]
+    found = Estimates.of(values, [True, False])
+    assert found.freedom == 0 and not found.shared.any()
+    assert found.p.shape == found.pooled.shape == ()
+
+
 def test_the_best_of_several_pays_for_the_choice():
     means = Estimates.of([np.array([-1.0, 0, 1]) + mean for mean in (2.0, 1.9, -3.0)])
     parts = tuple(Contrast({place: 1.0}) for place in range(3))
