@@ -2,7 +2,8 @@
 else from the number of multiply-adds, which gives a range.
 
 Calibration times a few steps of each network on this machine; results/calibration.json keeps the times by device.
-results/networks.json keeps the sizes of networks, so that a second plan does not need torch.
+sweeps/networks.json has the sizes of the experiments' networks, results/networks.json those of others once they were
+counted: a plan then does not need torch.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from runs.schema import ConfigError
 
 from .place import UNKNOWN_GPU, Place
 
+COUNTED = Path(__file__).with_name("networks.json")
 # Speeds for what was not measured: FLOP/s of a CPU thread (measured with a bottleneck ResNet), and of an H100-class GPU
 # in float32 and in compiled bf16 at batch 128 (assumed, never measured here).
 CPU_THREAD = 28e9
@@ -165,11 +167,11 @@ def _network(config: dict) -> dict:
 
 
 class Networks:
-    """Parameters and multiply-adds of networks, counted once and kept in networks.json."""
+    """Parameters and multiply-adds of networks: in git for the experiments' own, else counted once and kept."""
 
     def __init__(self, results: Path):
         self.path = results / "networks.json"
-        self.known = self._read()
+        self.known = json.loads(COUNTED.read_text()) | self._read()
 
     def size(self, config: dict) -> list[int]:
         """(parameters, multiply-adds of one image, forward)"""

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from runs import cli
 from runs.files import write_json
 from sweeps import cost, place
 from sweeps.place import Gpu, Place
 
-from .helpers import ROOT, make_config
+from .helpers import ROOT, composed, make_config
 
 H100 = Place("H100", 2, (Gpu("0", "H100", 80.0), Gpu("1", "H100", 80.0)))
 CPU = Place("cpu", 2)
@@ -99,3 +100,25 @@ def test_what_stays_on_disk_is_what_was_asked_for(config, tmp_path):
     costs = cost.Costs([], tmp_path, H100)
     sizes = {keep: costs.disk_gb(config | {"keep": keep}) for keep in ("all", "weights", "none")}
     assert sizes["all"] == pytest.approx(4 * sizes["weights"]) and sizes["none"] == 0  # weights and velocity, twice
+
+
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("tier", ["paper", "laptop"])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_plan_of_an_experiment_counts_no_network_anew(experiment, tier):
+    config = cli.plain(composed(f"experiment={experiment}", f"tier={tier}"))
+    if config["model"]["name"] and not config["unavailable_reason"]:
+        assert json.dumps(cost._network(config), sort_keys=True) in json.loads(cost.COUNTED.read_text())
+
+
+def test_the_sizes_in_git_are_those_that_are_counted():
+    """Of the smallest network of each kind."""
+    known, kinds = json.loads(cost.COUNTED.read_text()), {}
+    for name, (parameters, _) in known.items():
+        kind = json.loads(name)["model"]["name"]
+        kinds[kind] = min(kinds.get(kind, (parameters, name)), (parameters, name))
+    assert set(kinds) >= {"mlp", "resnet50", "densenet121", "wrn26", "resnext29"}
+    for _, name in kinds.values():
+        assert cost._counted(json.loads(name)) == known[name]
