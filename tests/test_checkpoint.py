@@ -361,3 +361,25 @@ def test_killed_while_the_thread_writes_and_training_is_ahead_a_run_ends_in_the_
     assert not damaged and (state is None or state["epoch"] == 1)
     undisturbed = execute(make_config(tmp_path / "undisturbed", epochs=EPOCHS, data_dir=str(fake_mnist)))
     assert_same(outcome(execute(config)), outcome(undisturbed))
+
+
+def test_a_checkpoint_whose_thread_finds_no_memory_raises_and_nobody_waits_for_ever(tmp_path, monkeypatch):
+    """threading.Thread.start, which an executor calls at the first checkpoint, waits for ever for such a thread."""
+
+    def no_memory(*_):
+        raise MemoryError
+
+    def no_thread(*_):
+        raise RuntimeError("no thread")
+
+    monkeypatch.setattr(checkpoint, "save", no_memory)
+    monkeypatch.setattr(threading.Thread, "start", lambda self: pytest.fail("a thread that may be waited for"))
+    run = run_of(make_config(tmp_path))
+    with checkpoint.Writer(run) as writer:
+        writer.save({"epoch": 1})
+        with pytest.raises(MemoryError):
+            writer.wait()
+        assert writer.idle
+    monkeypatch.setattr(checkpoint._thread, "start_new_thread", no_thread)
+    with pytest.raises(OSError, match="checkpoints cannot be written: no thread"), checkpoint.Writer(run):
+        pass

@@ -1,13 +1,15 @@
 """A run's checkpoints: the latest and the one before, each either complete or absent."""
 
+import _thread
 import copy
+import errno
 import hashlib
 import io
 import os
 import pickle
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -43,34 +45,67 @@ class Writer:
     """Saves states in a thread, one at a time, while training continues.
 
     If a write fails, the next `save` or `wait` raises its error. Leaving the block waits for the thread, because the
-    run's lock is released afterwards.
+    run's lock is released afterwards. Raises OSError if there is no thread to be had.
     """
 
     def __init__(self, run: Run):
         self.run = run
-        self.thread = ThreadPoolExecutor(1, "checkpoint")
-        self.writing: Future | None = None
+        self.jobs: SimpleQueue[_Write | None] = SimpleQueue()
+        self.writing: _Write | None = None
 
     def __enter__(self) -> "Writer":
+        try:
+            _thread.start_new_thread(_serve, (self.jobs,))  # threading's would wait for ever for one without memory
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, f"checkpoints cannot be written: {error}") from None
         return self
 
     def __exit__(self, *_) -> None:
-        self.thread.shutdown()
+        if self.writing:
+            self.writing.finished()
+        self.jobs.put(None)
 
     @property
     def idle(self) -> bool:
-        return self.writing is None or self.writing.done()
+        return self.writing is None or not self.writing.going.locked()
 
     def save(self, state: dict) -> None:
         """Start saving the present state."""
         self.wait()
-        self.writing = self.thread.submit(save, self.run, snapshot(state))
+        self.writing = _Write(self.run, snapshot(state))
+        self.jobs.put(self.writing)
 
     def wait(self) -> None:
         """Wait until everything is on disk."""
         writing, self.writing = self.writing, None
-        if writing:
-            writing.result()
+        if writing and (error := writing.finished()):
+            raise error
+
+
+class _Write:
+    """One state to save. Ending it needs no memory, so that nobody waits for a thread that found none."""
+
+    def __init__(self, run: Run, state: dict):
+        self.run = run
+        self.state: dict | None = state
+        self.error: BaseException | None = None
+        self.going = _thread.allocate_lock()
+        self.going.acquire()
+
+    def finished(self) -> BaseException | None:
+        """Wait for its end; returns its error."""
+        with self.going:
+            return self.error
+
+
+def _serve(jobs: "SimpleQueue[_Write | None]") -> None:
+    while job := jobs.get():
+        try:
+            save(job.run, job.state or {})
+        except BaseException as error:
+            job.error = error
+        job.state = None  # its memory is free until the next
+        job.going.release()
 
 
 def snapshot(value: Any) -> Any:
