@@ -172,6 +172,8 @@ def task(function):
     @functools.wraps(function)
     def reporting(config: DictConfig):
         try:
+            if signal.getsignal(signal.SIGINT) is at_start:  # while Hydra composes nothing is lost by an exit
+                signal.signal(signal.SIGINT, during_imports)
             return function(config)
         except (Interrupted, KeyboardInterrupt) as stop:
             # Unlike an Exception, SystemExit also ends the other jobs of -m.
@@ -188,8 +190,6 @@ def task(function):
 def run(main) -> None:
     """Run a @hydra.main function as a program: bad input ends with one line on stderr and exit status 2."""
     try:
-        if signal.getsignal(signal.SIGINT) is at_start:
-            signal.signal(signal.SIGINT, during_imports)
         _run(main)
     except KeyboardInterrupt:
         print(f"\n{MESSAGE}", file=sys.stderr)

@@ -17,7 +17,7 @@ class Interrupted(Exception):
 
 
 def at_start(number, _frame) -> None:
-    """Handles Ctrl-C until `cli.run` can report it: exits."""
+    """Handles Ctrl-C until the program's own function is called: exits."""
     os.write(2, f"\n{MESSAGE}\n".encode())
     os._exit(128 + number)
 
