@@ -103,9 +103,9 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
     return found | {
         "W&B": lambda table, at, choose: tracking.tracked(at, table, times(35), choose),
         "W&B's disk": lambda table, at, choose: tracking.full_disks(at, table, range(10, 10 + times(200), 10)),
-        "sweeps": lambda table, at, choose: sweeps.disturbed(forked, at, table, times(140), choose),
+        "sweeps": lambda table, at, choose: sweeps.disturbed(forked, at, table, times(84), choose),
         "sweeps whose workers are started": lambda table, at, choose: sweeps.disturbed(
-            started, at, table, times(14), choose
+            started, at, table, times(7), choose
         ),
         "sweeps at once": lambda table, at, choose: sweeps.at_once(forked, at, table, times(30), choose),
         "limits of sweeps": lambda table, at, choose: sweeps.limits(wide, at, table, times(24), choose),
