@@ -130,7 +130,7 @@ def pixels(*values: int) -> TensorDataset:
 def dead_units(tmp_path):
     def count(model: MLP, dataset: TensorDataset) -> list[int]:
         evaluating = Trainer(make_config(tmp_path, "sgd"), CPU, len(dataset))
-        evaluating.model = model
+        evaluating.model = evaluating.evaluated = model
         return list(evaluating.evaluate(dataset).dead_units.values())
 
     return count
@@ -155,7 +155,7 @@ def test_one_image_in_the_last_batch_brings_a_unit_to_life(dead_units):
 
 def test_counting_them_leaves_nothing_behind(tmp_path, monkeypatch):
     evaluating, dataset = Trainer(make_config(tmp_path, "sgd"), CPU, 1), pixels(0)
-    evaluating.model = hand_made((1, 0))
+    evaluating.model = evaluating.evaluated = hand_made((1, 0))
     evaluating.evaluate(dataset)
     monkeypatch.setattr(dataset, "batches", lambda size: [(torch.zeros(1, 1, 1, 7), torch.zeros(1))])
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
