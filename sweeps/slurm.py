@@ -26,7 +26,8 @@ from .engines import Ended, Task
 from .place import Place, jobs_gpus
 
 POLL_SECONDS = 5.0  # all users of a cluster share its controller
-OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
+OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+        "TIMEOUT"}  # fmt: skip
 REQUEUES = 20  # after so many time limits a job is not requeued
 SPARE = 1.5  # the time asked for is this many times the estimate, plus ten minutes
 ARRAY = 1000  # jobs in an array, if the cluster does not report its limit

@@ -383,3 +383,35 @@ def test_a_checkpoint_whose_thread_finds_no_memory_raises_and_nobody_waits_for_e
     monkeypatch.setattr(checkpoint._thread, "start_new_thread", no_thread)
     with pytest.raises(OSError, match="checkpoints cannot be written: no thread"), checkpoint.Writer(run):
         pass
+
+
+@pytest.mark.parametrize("saves", [0, 1])
+def test_a_checkpoint_thread_that_ends_without_memory_raises_and_nobody_waits_for_ever(tmp_path, monkeypatch, saves):
+    """MemoryError where the interpreter enters a function: nothing of the thread's own code catches it."""
+    run, errors = run_of(make_config(tmp_path)), []
+
+    class Jobs(checkpoint.SimpleQueue):
+        def get(self):
+            if saves and not errors:
+                errors.append(OSError("a failed write, whose traceback has the thread's frame"))
+                return super().get()
+            raise MemoryError
+
+    def fails(*_):
+        raise errors[0]
+
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)
+    monkeypatch.setattr(checkpoint, "save", fails)
+    monkeypatch.setattr(checkpoint, "SimpleQueue", Jobs)
+    with checkpoint.Writer(run) as writer:
+        if saves:
+            writer.save({"epoch": 1})
+            assert writer.writing.finished() is errors[0]
+            first = writer.writing  # as a caller that looks at the error later
+            with pytest.raises(OSError, match="a failed write"):
+                writer.wait()
+            assert first.error
+        writer.save({"epoch": 2})
+        with pytest.raises(MemoryError, match="found no memory"):
+            writer.wait()
+        assert writer.idle

@@ -1,7 +1,11 @@
 """What a step computes with: kernels without needless work, and graphs of fixed sizes."""
 
 import math
+import os
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +19,7 @@ from training.device import configure, environment
 from training.distributed import World
 from training.trainer import EVALUATION_BATCHES, Trainer
 
-from .helpers import composed, make_config
+from .helpers import ROOT, composed, make_config
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -171,3 +175,35 @@ def test_four_batches_without_gradients_need_less_memory_than_one_with(experimen
         with Live() as evaluation, torch.no_grad():
             trainer.model(trainer.laid_out(many))
     assert 0 < evaluation.most < training.most
+
+
+SHORT_OF_MEMORY = """
+import resource, sys, torch
+from pathlib import Path
+from tests.helpers import composed
+from runs import cli
+from training.device import configure
+configure(cli.typed(composed("device=cpu")), torch.device("cpu"))
+generator = torch.Generator().manual_seed(0)
+shapes = [(20, 192, 256), (128, 784, 512), (1000, 784, 512)]
+tensors = [[torch.randn(size, generator=generator) for size in ((n, i), (o, i), (n, o))] for n, i, o in shapes]
+results = [[torch.empty(n, o), torch.empty(o, i), torch.empty(n, i)] for n, i, o in shapes]
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+if sys.argv[1:]:
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), -1))
+for (x, w, dy), (y, dw, dx) in zip(tensors, results):
+    torch.mm(x, w.T, out=y), torch.mm(dy.T, x, out=dw), torch.mm(dy, w, out=dx)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+print([[hash(one.numpy().tobytes()) for one in three] for three in results])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_products_without_memory_for_buffers_have_the_same_bits():
+    seeded = os.environ | {"PYTHONHASHSEED": "0"}
+    found = [
+        subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY, *more], cwd=ROOT, env=seeded,
+                       capture_output=True, text=True, check=True).stdout
+        for more in ([], ["limited"])
+    ]  # fmt: skip
+    assert found[0] == found[1]

@@ -50,8 +50,13 @@ SchedulerType=sched/backfill
 GresTypes=gpu
 SlurmdParameters=config_overrides
 MaxArraySize=4
+SlurmdTimeout=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName=localhost NodeAddr=127.0.0.1 CPUs=32 RealMemory=100000 Gres=gpu:8 State=UNKNOWN
-PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=spare Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 """
 
 
@@ -96,9 +101,17 @@ def slurm():
         run("munged", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket", f"--seed-file={folder}/seed",
             f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log")  # fmt: skip
         run("slurmctld", "-f", str(configuration))
-        run("slurmd", "-f", str(configuration), "-N", "localhost")
-        wait_for(lambda: run("sinfo", "--noheader", "--format=%T", check=False) == "idle", seconds=30)
-        yield
+        start_node(folder)
+        yield folder
+
+
+def start_node(folder: Path) -> None:
+    run("slurmd", "-f", f"{folder}/slurm.conf", "-N", "localhost")
+    wait_for(lambda: node() == "idle", seconds=60)
+
+
+def node() -> str:
+    return run("sinfo", "--noheader", "--partition=debug", "--format=%T", check=False)
 
 
 def stop(folder: Path) -> None:
@@ -162,6 +175,10 @@ def test_jobs_that_are_killed_cancelled_requeued_or_out_of_time_end_with_the_sam
     scripts = list(tmp_path.glob(".slurm/*/*submission.sh"))
     assert scripts and all("--gpus-per-node=1" in script.read_text() for script in scripts)
     assert not queue()
+    assert_same_as_here(begin, tmp_path, arguments)
+
+
+def assert_same_as_here(begin, tmp_path: Path, arguments: list[str]) -> None:  # noqa: F811
     here = begin("launcher=here", *arguments, f"runs={tmp_path}/here")
     status, _, errors = finished(here, 200)
     assert status == 0, errors
@@ -171,6 +188,44 @@ def test_jobs_that_are_killed_cancelled_requeued_or_out_of_time_end_with_the_sam
         assert [row["epoch"] for row in twin.rows()] == list(range(1, 7))
         assert timeless(one) == timeless(twin)
         assert not (twin.folder / "log.txt").exists() or "crashed" not in (twin.folder / "log.txt").read_text()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("partition", ["debug", "spare"])  # where a preempted job is requeued, and where it is over
+def test_preempted_jobs_end_with_the_same_metrics(partition, begin, tmp_path):  # noqa: F811
+    arguments = ["epochs=6", "dataset.subset=4000", "device=cpu"]
+    place = [f"launcher.partition={partition}", "launcher.gpus_per_node=1"]
+    sweep = begin("launcher=slurm", *place, *arguments)
+    known = []
+    jobs = [another(tmp_path, 1, known) for _ in range(2)]
+    everything = ["--partition=urgent", "--gpus-per-node=8", "--output=/dev/null", "--wrap=sleep 3"]
+    urgent = run("sbatch", "--parsable", *everything)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for _, pid, _ in jobs))
+    assert not any(one.ended() for one, _, _ in jobs)
+    status, out, errors = finished(sweep, 500)
+    assert status == 0 and "2 of 2" in out and "Traceback" not in errors, errors
+    assert urgent not in queue()
+    assert_same_as_here(begin, tmp_path, arguments)
+
+
+@pytest.mark.timeout(600)
+def test_jobs_whose_node_dies_end_with_the_same_metrics(begin, tmp_path, slurm):  # noqa: F811
+    arguments = ["epochs=6", "dataset.subset=4000", "device=cpu"]
+    sweep = begin("launcher=slurm", "launcher.gpus_per_node=1", *arguments)
+    known = []
+    jobs = [another(tmp_path, 1, known) for _ in range(2)]
+    lost = [int((slurm / "slurmd.pid").read_text())]
+    lost += map(int, run("pgrep", "--full", f"slurmstepd.*{slurm.name}|slurmstepd: ", check=False).split())
+    for pid in lost + [pid for _, pid, _ in jobs]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: node().startswith("down"), seconds=120)
+    assert not any(one.ended() for one, _, _ in jobs)
+    (slurm / "slurmd.pid").unlink(missing_ok=True)
+    start_node(slurm)
+    status, out, errors = finished(sweep, 500)
+    assert status == 0 and "2 of 2" in out and "Traceback" not in errors, errors
+    assert_same_as_here(begin, tmp_path, arguments)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

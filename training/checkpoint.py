@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import pickle
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -54,8 +55,11 @@ class Writer:
         self.writing: _Write | None = None
 
     def __enter__(self) -> "Writer":
+        held = _Held()
+        self.thread = weakref.ref(held)
         try:
-            _thread.start_new_thread(_serve, (self.jobs,))  # threading's would wait for ever for one without memory
+            # threading's would wait for ever for one that finds no memory.
+            _thread.start_new_thread(_serve, (self.jobs, held))
         except RuntimeError as error:
             raise OSError(errno.EAGAIN, f"checkpoints cannot be written: {error}") from None
         return self
@@ -67,12 +71,12 @@ class Writer:
 
     @property
     def idle(self) -> bool:
-        return self.writing is None or not self.writing.going.locked()
+        return self.writing is None or not self.writing.going.locked() or self.thread() is None
 
     def save(self, state: dict) -> None:
         """Start saving the present state."""
         self.wait()
-        self.writing = _Write(self.run, snapshot(state))
+        self.writing = _Write(self.run, snapshot(state), self.thread)
         self.jobs.put(self.writing)
 
     def wait(self) -> None:
@@ -82,11 +86,15 @@ class Writer:
             raise error
 
 
-class _Write:
-    """One state to save. Ending it needs no memory, so that nobody waits for a thread that found none."""
+class _Held:
+    """Held by the thread alone, so it is gone when the thread is, whatever ended it."""
 
-    def __init__(self, run: Run, state: dict):
-        self.run = run
+
+class _Write:
+    """One state to save. Nobody waits for a thread that found no memory: ending a write needs none."""
+
+    def __init__(self, run: Run, state: dict, thread: "weakref.ref[_Held]"):
+        self.run, self.thread = run, thread
         self.state: dict | None = state
         self.error: BaseException | None = None
         self.going = _thread.allocate_lock()
@@ -94,11 +102,15 @@ class _Write:
 
     def finished(self) -> BaseException | None:
         """Wait for its end; returns its error."""
-        with self.going:
-            return self.error
+        while not self.going.acquire(timeout=1):
+            if self.thread() is None:
+                return MemoryError("the thread that writes checkpoints found no memory")
+        self.going.release()
+        return self.error
 
 
-def _serve(jobs: "SimpleQueue[_Write | None]") -> None:
+def _serve(jobs: "SimpleQueue[_Write | None]", held: _Held) -> None:
+    del held  # the thread's arguments keep it; this frame may live on in an error's traceback
     while job := jobs.get():
         try:
             save(job.run, job.state or {})

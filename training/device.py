@@ -49,6 +49,8 @@ def configure(config: Config, device: torch.device) -> None:
     if config.threads > cores:
         raise ConfigError(f"threads={config.threads}: this machine has {cores} cores")
     torch.set_num_threads(config.threads)
+    if device.type == "cpu":
+        _reserve_for_products()
     if config.precision == "tf32" and device.type != "cuda":
         raise ConfigError(f"precision=tf32 needs a CUDA device, not {device.type}; use fp32")
     if config.precision == "fp16" and device.type == "mps":
@@ -63,6 +65,18 @@ def configure(config: Config, device: torch.device) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         # Each of the kernels that it chooses from gives the same bits twice, but another process may choose another.
         torch.backends.cudnn.benchmark = config.cudnn_benchmark or not config.deterministic
+
+
+@functools.cache
+def _reserve_for_products() -> None:
+    """Let MKL allocate its buffers before training: without memory for them it silently takes kernels with other bits.
+
+    A process keeps these buffers; they suffice for products of 1,024 rows and columns. Raises RuntimeError if 128 MiB
+    are not free.
+    """
+    torch.empty(2**27, dtype=torch.uint8)
+    square = torch.ones(1024, 1024)
+    square @ square
 
 
 def environment(config: Config, device: torch.device, world: World = World()) -> dict:  # noqa: B008
