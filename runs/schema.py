@@ -263,6 +263,7 @@ class Protocol:
     tune: bool = setting(default=False)  # false: train the grid and choose nothing
     select_on: str = setting(one_of("test", "validation"), default="test")  # test is the paper's way
     seeds: list[int] = setting(each(SEED), default_factory=lambda: [100])  # of the runs that select
+    finalists: int = setting(at_least(0), default=0)  # settings tried with all seeds, after the first; 0: every setting
     refine: list[str] = setting(default_factory=list)  # grid entries whose lr is refined
     extend: bool = setting(default=False)  # try the best setting's neighbours until it is not at the edge
     similar: float = setting(at_least(0), default=0.001)  # accuracies this close are similar, and the faster wins

@@ -28,7 +28,7 @@ class Column(NamedTuple):
 COLUMNS = {name: Column(kind, meaning) for kind, name, meaning in (
     # archive/<experiment>-runs.csv, a row a run
     (str, "label", "the entry of the experiment's grid"),
-    (str, "stage", "grid, refine, extend or report"),
+    (str, "stage", "grid, refine, extend, final or report"),
     (str, "dataset", "name of the data set"),
     (str, "model", "name of the network"),
     (int, "depth", "layers, where the network has that setting"),
@@ -69,6 +69,7 @@ COLUMNS = {name: Column(kind, meaning) for kind, name, meaning in (
     # selection-<experiment>.csv, a row a setting
     (str, "setting", "in words"),
     (float, "best_accuracy", "mean over the selecting seeds of each run's best epoch"),
+    (int, "selecting_seeds", "how many seeds the setting was tried with"),
     (float, "epochs_to_reach", "most of that accuracy, mean over the selecting seeds"),
     (str, "chosen", "yes, or empty"),
     # figure3.csv to figure6.csv

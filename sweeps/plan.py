@@ -35,7 +35,7 @@ class Job:
     """One run of a plan: its grid entry, stage, resolved config, and the overrides that compose that config."""
 
     label: str
-    stage: str  # grid, refine, extend or report
+    stage: str  # grid, refine, extend, final or report
     setting: tuple  # (path, value) pairs of the entry's axes
     config: dict
     overrides: list[str]
@@ -200,6 +200,8 @@ class Experiment:
                 tuned, selection = self._tune(entry)
                 jobs += tuned
                 selections[entry.label] = selection
+                if selection is None:
+                    to_come += [(entry.label, entry.composed)] * self._finals_to_come(entry, tuned)
             elif "." in entry.settings_of:
                 if entry.settings_of not in tuned_elsewhere:
                     tuned_elsewhere[entry.settings_of] = self._tuned_elsewhere(entry.settings_of)
@@ -214,22 +216,50 @@ class Experiment:
         return Plan(self.name, self.label, self.results, jobs, self.changes, found, to_come, elsewhere, only)
 
     def _tune(self, entry: "Entry") -> tuple[list[Job], Selection | None]:
-        """The selecting runs so far, and what they select if none of them is missing."""
+        """The selecting runs so far, and what they select if none of them is missing.
+
+        With finalists, the first selecting seed narrows the settings down, and all of them choose among the best.
+        """
+        seeds, number = self.protocol["seeds"], self.protocol["finalists"]
+        first, rest = (seeds[:1], seeds[1:]) if number else (seeds, [])
         stage, new, tried, jobs, refined, beyond = "grid", entry.settings(), [], [], None, []
+        finals: list[Job] = []
         while True:
             tried = [*tried, *new]
-            jobs += self._jobs(entry, new, self.protocol["seeds"], stage)
+            jobs += self._jobs(entry, new, first, stage)
             if not all(job.done for job in jobs):
-                return jobs, None
+                return [*jobs, *finals], None
             scores = self._scores(jobs, tried)
             best, reason = protocol.choose(scores, self.protocol["similar"])
-            stage, new = "extend", protocol.neighbours(tried, best.setting) if self.protocol["extend"] else []
+            stage, new = "extend", self._beyond(tried, best.setting)
             beyond += new
             if not new and entry.label in self.protocol["refine"] and best != refined:
                 stage, new, refined = "refine", self._refine(tried, dict(best.setting)), best
+            if not new and rest and len(tried) > 1:
+                known = {job.setting for job in finals}
+                promoted = [one for one in protocol.finalists(scores, number) if one not in known]
+                finals += self._jobs(entry, promoted, rest, "final")
+                if not all(job.done for job in finals):
+                    return [*jobs, *finals], None
+                scores = self._scores([*jobs, *finals], tried)
+                among = [score for score in scores if score.seeds == len(seeds)]
+                best, reason = protocol.choose(among, self.protocol["similar"])
+                reason += f"; means of {len(seeds)} seeds, {len(among)} finalists of {len(tried)} settings"
+                stage, new = "extend", self._beyond(tried, best.setting)
+                beyond += new
             if not new:
                 reason += f"; tried beyond the grid: {'; '.join(map(protocol.spelled, beyond))}" if beyond else ""
-                return jobs, Selection(entry.label, best, reason, scores)
+                return [*jobs, *finals], Selection(entry.label, best, reason, scores)
+
+    def _finals_to_come(self, entry: "Entry", tuned: list[Job]) -> int:
+        """How many runs of finalists are not planned yet, unless later settings make others finalists."""
+        settings = len(entry.settings())
+        number = min(self.protocol["finalists"], settings) if settings > 1 else 0
+        return max(0, number * (len(self.protocol["seeds"]) - 1) - sum(job.stage == "final" for job in tuned))
+
+    def _beyond(self, tried: list[tuple], best: tuple) -> list[tuple]:
+        """The settings to try so that the best is not at the edge, if the protocol asks for that."""
+        return protocol.neighbours(tried, best) if self.protocol["extend"] else []
 
     def _refine(self, tried: list[tuple], best: dict) -> list[tuple]:
         """The settings with the next learning rates around the best one's."""
@@ -402,6 +432,7 @@ def selection_rows(selections: list[Selection]) -> list[dict]:
                 "setting": protocol.spelled(score.setting),
                 "best_accuracy": score.accuracy,
                 "epochs_to_reach": score.epochs,
+                "selecting_seeds": score.seeds,
                 "chosen": "yes" if chosen else "",
                 "reason": selection.reason if chosen else "",
             })  # fmt: skip

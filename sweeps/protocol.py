@@ -18,12 +18,13 @@ class Score:
     setting: tuple  # (path, value) pairs
     accuracy: float
     epochs: float
+    seeds: int = 1
 
 
 def score(setting: tuple, runs: list[list[float]], reach: float) -> Score:
     """The score from each run's accuracy by epoch. Epochs count from 1; an empty run scores 0 after infinite epochs."""
     best = [max(run, default=0.0) for run in runs]
-    return Score(setting, mean(best), mean(_arrival(run, reach) for run in runs))
+    return Score(setting, mean(best), mean(_arrival(run, reach) for run in runs), len(runs))
 
 
 def _arrival(run: list[float], reach: float) -> float:
@@ -50,6 +51,11 @@ def choose(scores: list[Score], similar: float) -> tuple[Score, str]:
         f"similar to the highest accuracy ({chosen.accuracy:.4f} against {top.accuracy:.4f} of {spelled(top.setting)}) "
         f"and faster ({chosen.epochs:g} epochs against {top.epochs:g})"
     )
+
+
+def finalists(scores: list[Score], number: int) -> list[tuple]:
+    """The settings with the highest accuracies, so many of them; of equal ones the first in the grid."""
+    return [score.setting for score in sorted(scores, key=lambda score: -score.accuracy)[:number]]
 
 
 def refine(tried: list[float], best: float) -> list[float]:

@@ -111,7 +111,8 @@ def test_the_command_trains_a_grid_then_a_look_at_what_it_chose_and_archives_bot
     assert "3 runs now" in done.stdout and "no look is left" in done.stdout
     runs, _ = archive.read(tmp_path / "custom" / "archive", "fig1ab")
     ended = [(row["stage"], row["seed"]) for row in runs if row["label"] == "sgdm" and row["state"] == "finished"]
-    assert sorted(ended) == [("grid", 100)] * 3 + [("report", seed) for seed in range(3)]
+    finals = [("final", seed) for seed in (101, 102) for _ in range(2)]
+    assert sorted(ended) == [*finals, *[("grid", 100)] * 3, *[("report", seed) for seed in range(3)]]
 
 
 def test_decide_is_for_a_tier_with_several_looks_and_for_all_of_its_claims(tmp_path):

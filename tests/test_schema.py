@@ -90,6 +90,7 @@ LIMITS = [
     ("protocol.reach", 1, 1.01, "in (0, 1]"),
     ("protocol.reach", 0.01, 0, "in (0, 1]"),
     ("protocol.validation", 1, 0, "at least 1"),
+    ("protocol.finalists", 0, -1, "at least 0"),
     ("protocol.seeds", [0], [-1], f"a list, each {SEED}"),
 ]
 OTHERS = [
