@@ -76,7 +76,7 @@ def _reserve_for_products() -> None:
     """
     torch.empty(2**27, dtype=torch.uint8)
     square = torch.ones(1024, 1024)
-    square @ square
+    torch.mm(square, square)
 
 
 def environment(config: Config, device: torch.device, world: World = World()) -> dict:  # noqa: B008
