@@ -10,7 +10,10 @@ from tests.test_slurm import missing
 
 from .harness import Table
 
-NAME = "SLURM: jobs killed, cancelled, requeued, out of time; a sweep that is stopped; what sbatch refuses"
+NAME = (
+    "SLURM: jobs killed, cancelled, requeued, preempted, out of time; a node that dies; a sweep that is stopped; "
+    "what sbatch refuses"
+)
 
 
 def real_cluster(table: Table) -> None:
