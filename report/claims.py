@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from analysis import names
@@ -63,11 +63,18 @@ class Entry:
         return any(cell.verdict != NOT_RUN for cell in self.cells)
 
     @property
-    def tiers(self) -> list[str]:
-        return list(dict.fromkeys(cell.tier for cell in self.cells))
+    def judged(self) -> dict[str, list[Cell]]:
+        return self._by_tier(lambda cell: cell.verdict != NOT_RUN)
 
-    def missing(self, tier: str) -> list[Cell]:
-        return [cell for cell in self.cells if cell.tier == tier and cell.verdict == NOT_RUN]
+    @property
+    def missing(self) -> dict[str, list[Cell]]:
+        return self._by_tier(lambda cell: cell.verdict == NOT_RUN)
+
+    def _by_tier(self, wanted: Callable[[Cell], bool]) -> dict[str, list[Cell]]:
+        found: dict[str, list[Cell]] = {}
+        for cell in filter(wanted, self.cells):
+            found.setdefault(cell.tier, []).append(cell)
+        return found
 
     @property
     def experiments(self) -> list[str]:
@@ -92,8 +99,13 @@ def _entry(verdict: judge.Verdict) -> Entry:
     test = inspect.cleandoc(type(claim).__doc__ or "").split("\n\n")[0] if claim else ""
     arguments = [(name, _spelled(getattr(claim, name), name)) for name in type(claim).model_fields
                  if name not in WORDS and name in claim.model_fields_set] if claim else []  # fmt: skip
-    section = claim.section if claim else verdict.place
+    section = place(claim.section) if claim else verdict.place
     return Entry(verdict.key, verdict.claim, verdict.says, section, verdict.objection, figure, test, arguments)
+
+
+def place(section: str) -> str:
+    """A place in the paper as a reader says it: 4.2 is section 4.2, C is appendix C."""
+    return re.sub(r"^(?=\d)", "Section ", re.sub(r"^(?=[A-E]\b)", "Appendix ", section))
 
 
 def _spelled(value, name: str = "") -> str:
@@ -146,7 +158,7 @@ def track(intervals: Sequence[Interval]) -> tuple[list[Bar], list[tuple[float, s
         text = f"{one.value:{form}} [{one.low:{form}}, {one.high:{form}}]"
         bars.append(Bar(one.name, one.verdict, text, at(one.low), round(at(one.high) - at(one.low), 2), at(one.value),
                         (least, round(most - least, 2))))  # fmt: skip
-    return bars, [(at(bound), f"{bound:{form}}") for bound in bounds]
+    return bars, [(at(bound), f"{bound:{form}}" if bound else "0") for bound in bounds]
 
 
 def counts(entries: Sequence[Entry], tier: str | None = None) -> dict[str, int]:

@@ -22,11 +22,11 @@ Table = tuple[list[str], list[list[str]]]
 
 WARNING = {
     "smoke": "This tier shows that every step runs. No verdict here says anything about the paper's claims.",
-    "laptop": "Smaller networks; late claims are judged by the paper's schedule on a small part of the images, early "
-    "ones by the paper's first epochs on all. A verdict here is about this tier, not the paper's runs; "
-    "docs/laptop-notes.md asks of each what in it could be the tier's.",
-    "short": "Smaller networks, 10,000 images and 15 epochs: a verdict here is about this tier, not the paper's runs. "
-    "docs/laptop-notes.md asks of each whether it is an artefact.",
+    "laptop": "Smaller networks. Claims about the end of training are judged by the paper's schedule on a part of the "
+    "images, claims about its first epochs by these on all images. A verdict is about this tier, not about the paper's "
+    "runs; docs/laptop-notes.md says for each what the tier may have changed.",
+    "short": "Smaller networks, 10,000 images and 15 epochs. A verdict is about this tier, not about the paper's runs; "
+    "docs/laptop-notes.md says for each what the tier may have changed.",
     "paper": "The paper's protocol, unreduced, where it was run.",
 }
 

@@ -64,6 +64,18 @@ def test_no_screen_scrolls_sideways_and_its_first_shows_a_picture(opened, width)
     assert run("return document.querySelector('figure svg').getBoundingClientRect().top") < WIDTHS[width] - 200
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_numbers_of_an_axis_stay_inside_it_and_apart(opened, width):
+    run = opened(width)
+    axes = run("""const ends = part => { const box = part.getBoundingClientRect(); return [box.left, box.right]; };
+        const shown = [...document.querySelectorAll('.bounds')].filter(axis => axis.checkVisibility());
+        return shown.map(axis => [axis, ...axis.children].map(ends))""")
+    assert len(axes) > 10
+    for (left, right), *numbers in axes:
+        assert all(left - 1 <= start and end <= right + 1 for start, end in numbers)
+        assert all(one[1] <= other[0] + 1 for one, other in zip(numbers, numbers[1:], strict=False))
+
+
 def test_a_chip_shows_the_claims_that_it_counts(opened):
     run = opened()
     everything = run(SHOWN)

@@ -99,7 +99,8 @@ def test_every_figure_and_every_claim_is_there_with_an_id_that_stays(written, ve
 def test_a_claim_has_its_verdicts_at_both_tiers_side_by_side(verdicts):
     entries = shown.merged(verdicts)
     (one,) = [entry for entry in entries if entry.key == "fig5-small-lr"]
-    assert one.tiers == ["paper", "laptop", "short"] and one.experiments == ["fig5"] and one.figure == "5"
+    assert [*one.missing, *one.judged] == ["paper", "laptop", "short", "short"]
+    assert one.experiments == ["fig5"] and one.figure == "5"
     (cell,) = [cell for cell in one.cells if cell.runs]
     assert (cell.tier, cell.fixed, cell.commit) == ("short", "before", "83cc9134c806") and len(cell.bars) == 1
     assert one.test.startswith("A signed sum of cells") and ("between", "above 0.05") in one.arguments
@@ -116,9 +117,14 @@ def test_an_interval_lies_on_its_track_where_its_numbers_say():
     assert (bars[0].left, bars[0].dot, bars[1].width) == (at[1], at[2], 0)
     assert bars[0].width == pytest.approx(at[3] - at[1]) and bars[0].text == "2.0 [1.0, 3.0]"
     assert bars[0].holds == (at[0], pytest.approx(100 - at[0])) and bars[1].holds == (0, at[5])
-    assert bounds == [(at[0], "0.0"), (at[5], "5.0")]
+    assert bounds == [(at[0], "0"), (at[5], "5.0")]
     alone = Interval("", "", 1.0, 1.0, 1.0, (None, None), "g")
     assert shown.track([alone])[0][0].dot == 50 and shown.track([]) == ([], [])
+
+
+def test_a_place_in_the_paper_says_what_it_is():
+    spelled = [shown.place(section) for section in ("4.2; 0.49 points", "C, figure 3", "abstract", "not in the paper")]
+    assert spelled == ["Section 4.2; 0.49 points", "Appendix C, figure 3", "abstract", "not in the paper"]
 
 
 def test_runs_are_named_by_their_places():
