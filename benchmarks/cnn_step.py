@@ -1,33 +1,38 @@
-"""A training step of each CIFAR network at laptop size, with one thread, in milliseconds and as ratios within one run.
+"""A training step of each CIFAR network at a small tier's size, with one thread, in milliseconds and as ratios.
 
-    python -m benchmarks.cnn_step [--compile] [--json FILE]
+    python -m benchmarks.cnn_step [--tier laptop|short] [--compile] [--json FILE]
 
 plain: NCHW, torchvision's transforms in a DataLoader (in this process), loss.item() every step. The others are the
 suite's step on a data set held as tensors: with default settings (float32, channels_last), NCHW, bf16, and with
 --compile torch.compile, which takes minutes. Images are random, since the time does not depend on their content.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from benchmarks import timing
+from benchmarks.laptop_value import NETWORKS
 from data import synthetic
 from data.augment import crop_flip, draw_crop_flip
 from data.tensors import TensorDataset
-from runs import schema
+from runs import cli, schema
 from training.build import build_model
 from training.trainer import Trainer
 
 BATCH, IMAGES, STEPS = 128, 1280, 4
-MODELS = {
-    "resnet50": schema.ResNet(name="resnet50", blocks=[1, 1, 1, 1], width=8, init="torch"),
-    "densenet121": schema.DenseNet(name="densenet121", blocks=[2, 2, 2, 2], growth=8, init="torch"),
-    "wrn26": schema.WideResNet(name="wrn26", depth=8, widen=1, init="he_fan_out"),
-    "resnext29": schema.ResNeXt(name="resnext29", depth=11, cardinality=4, width=4, stem=16, init="he_fan_out"),
-}
 WAYS = {"ours": {}, "nchw": {"channels_last": False}, "bf16": {"precision": "bf16"}}
+
+
+def model_of(network: str, tier: str) -> Any:
+    """The settings of a network at a tier."""
+    with initialize_config_dir(str(cli.ROOT / "configs"), version_base="1.3"):
+        config = compose("train", [f"experiment={NETWORKS[network]}", f"tier={tier}", "optimizer=sgdm"])
+    return cli.typed(config).model
 
 
 def config_of(model, **changes) -> schema.Config:
@@ -97,14 +102,17 @@ def plain_steps(model, data):
 
 def main() -> None:
     parser = timing.parser(__doc__)
+    parser.add_argument("--tier", default="laptop", choices=("laptop", "short"))
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    cli.register()
     data = synthetic.load(True, image_shape=[3, 32, 32], num_classes=10, size=IMAGES)
     ways = WAYS | ({"compiled": {"compile": "default"}} if arguments.compile else {})
     cases = {}
-    for name, model in MODELS.items():
+    for name in NETWORKS:
+        model = model_of(name, arguments.tier)
         calls = {"plain": plain_steps(model, data)}
         calls |= {way: our_steps(model, data, **changes) for way, changes in ways.items()}
         times = timing.seconds(calls, rounds=arguments.rounds)

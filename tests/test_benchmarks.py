@@ -21,7 +21,7 @@ def test_the_steps_of_the_network_benchmark_run(monkeypatch):
     data = synthetic.load(True, image_shape=[3, 32, 32], num_classes=10, size=cnn_step.IMAGES)
     torch.set_num_threads(1)
     for changes in cnn_step.WAYS.values():
-        cnn_step.our_steps(cnn_step.MODELS["wrn26"], data, **changes)()
+        cnn_step.our_steps(cnn_step.model_of("wrn26", "laptop"), data, **changes)()
 
 
 def test_the_seconds_to_an_accuracy_are_those_of_the_first_epoch_that_has_it():
