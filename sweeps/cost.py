@@ -122,10 +122,10 @@ class Costs:
 
 
 def memory_gb(config: dict, place: Place) -> int:
-    """Main memory for a job in GB; on a CPU it also has to hold the activations."""
+    """Main memory for a job in GB: for each process of the run, and on a CPU for the activations, too."""
     workers = config["dataset"]["workers"] if config["dataset"]["folder"] else 0
     activations = 0 if place.on_gpu else Networks(Path(config["results"])).size(config)[1] * config["batch_size"] / 2e10
-    return math.ceil(BASE_GB + workers + activations)
+    return math.ceil((BASE_GB + workers) * config["launcher"]["gpus_per_run"] + activations)
 
 
 def train_images(config: dict) -> int:

@@ -10,7 +10,7 @@ from runs.schema import ConfigError
 
 from . import worker
 from .engines import Ended, Task
-from .place import Place
+from .place import Place, run_cores
 
 
 class OnRay:
@@ -39,9 +39,8 @@ class OnRay:
 
     def start(self, task: Task) -> None:
         config = task.config(self.place)
-        workers = config["dataset"]["workers"] if config["dataset"]["folder"] else 0
-        share = float(task.share) if self.on_gpu else 0
-        options = {"num_cpus": config["threads"] + workers, "num_gpus": share, "name": task.job.run.name}
+        gpus = float(task.share) * config["launcher"]["gpus_per_run"] if self.on_gpu else 0
+        options = {"num_cpus": run_cores(config), "num_gpus": gpus, "name": task.job.run.name}
         self.running[self.train.options(**options).remote(config)] = task
 
     def ended(self, seconds: float) -> list[Ended]:

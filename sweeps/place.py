@@ -26,13 +26,17 @@ class Place:
 def place(config: dict) -> Place:
     """Where the launcher of a plain config would train.
 
-    Raises ConfigError if it asks for more GPUs than this machine has; only plan=true may do that.
+    Raises ConfigError if it asks for more GPUs than this machine or a job has; plan=true may do the former.
     """
     launcher, device = config["launcher"], config["device"]
     name, asked, together = launcher["name"], launcher["gpus"], launcher["gpus_per_run"]
-    if together > 1 and name != "local":
-        raise ConfigError(f"launcher.gpus_per_run={together}: launcher=local does that, launcher={name} does not")
+    if together > 1 and name == "here":
+        raise ConfigError(f"launcher.gpus_per_run={together}: launcher=local, ray and slurm do that, here does not")
     if name == "slurm":
+        if 0 < jobs_gpus(config) < together:
+            raise ConfigError(
+                f"launcher.gpus_per_node={launcher['gpus_per_node']}: launcher.gpus_per_run={together} needs as many"
+            )
         return Place(_remote(launcher) if jobs_gpus(config) else "cpu", launcher["array"])
     if name == "ray" and launcher["address"]:
         on_gpu = device not in ("cpu", "mps") and asked != 0
@@ -65,8 +69,14 @@ def placed_device(config: dict, place: Place) -> str:
 
 def jobs_gpus(config: dict) -> int:
     """GPUs for each job on a cluster."""
-    asked = config["launcher"]["gpus_per_node"]
-    return (0 if config["device"] == "cpu" else 1) if asked is None else asked
+    asked, together = config["launcher"]["gpus_per_node"], config["launcher"]["gpus_per_run"]
+    return (0 if config["device"] == "cpu" else together) if asked is None else asked
+
+
+def run_cores(config: dict) -> int:
+    """Cores for the threads and decoding processes of one run, which may be several processes itself."""
+    decoding = config["dataset"]["workers"] if config["dataset"]["folder"] else 0
+    return (config["threads"] + decoding) * config["launcher"]["gpus_per_run"]
 
 
 def _remote(launcher: dict) -> str:

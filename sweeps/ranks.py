@@ -1,4 +1,4 @@
-"""A run on several GPUs of this machine: the worker is rank 0, the processes of the other ranks are its children."""
+"""A run on several GPUs of a machine: the worker, a SLURM job's process too, is rank 0 and starts the other ranks."""
 
 import multiprocessing
 import os
@@ -16,6 +16,8 @@ from runs.interrupt import Interrupted
 from runs.run import Run
 from runs.schema import build
 
+# Rank 0 hears them and tells the others when to stop (training/loop.py). SLURM sends them to all processes of a job.
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}
 GRACE_SECONDS = 30.0  # for the other ranks to end after one has
 
 
@@ -37,7 +39,7 @@ def others(config: dict) -> Iterator[None]:
     places = [world | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
     spawned = multiprocessing.get_context("spawn")
     ranks = [spawned.Process(target=_train, args=(config, place), daemon=True) for place in places[1:]]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         for rank in ranks:
             rank.start()
@@ -78,8 +80,8 @@ def _watch(ranks: list[BaseProcess], over: threading.Event) -> None:
 
 
 def _train(config: dict, place: dict[str, str]) -> None:
-    """Another rank. Rank 0 hears the signals and tells it when to stop (training/loop.py)."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    """Another rank."""
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_follow_rank_0, daemon=True).start()
     os.environ |= place

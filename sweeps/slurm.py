@@ -1,4 +1,4 @@
-"""Runs as jobs of a SLURM cluster, one GPU a job, in arrays; squeue says when they are over.
+"""Runs as jobs of a SLURM cluster, one run a job, in arrays; squeue says when they are over.
 
 submitit itself asks sacct; on a cluster without accounting it waits forever for a job that was killed.
 """
@@ -23,7 +23,7 @@ from runs.schema import ConfigError
 from . import worker
 from .cost import memory_gb
 from .engines import Ended, Task
-from .place import Place, jobs_gpus
+from .place import Place, jobs_gpus, run_cores
 
 POLL_SECONDS = 5.0  # all users of a cluster share its controller
 OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
@@ -88,8 +88,7 @@ class Slurm:
         """Minutes, cores and gigabytes that a job asks for."""
         config, most = task.job.config, self.launcher["minutes"]
         minutes = min(most, math.ceil(SPARE * task.seconds / 60) + 10) if math.isfinite(task.seconds) else most
-        workers = config["dataset"]["workers"] if config["dataset"]["folder"] else 0
-        return minutes, config["threads"] + workers + 1, self.launcher["memory_gb"] or memory_gb(config, self.place)
+        return minutes, run_cores(config) + 1, self.launcher["memory_gb"] or memory_gb(config, self.place)
 
     def _submit(self, tasks: list[Task], minutes: int, cores: int, gigabytes: int) -> None:
         """Raises ConfigError if the cluster refuses."""

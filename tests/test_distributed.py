@@ -1,6 +1,7 @@
 """Two processes on the CPU (gloo) compute what one does."""
 
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -16,6 +17,10 @@ from runs.schema import batch_statistics
 
 from .helpers import ROOT, assert_same, clean_environment, outcome, typed
 from .two_processes import steps
+
+needs_ray = pytest.mark.skipif(
+    not importlib.util.find_spec("ray"), reason="needs Ray: pip install -r requirements-ray.txt"
+)
 
 
 def launched(processes: int, *command: str) -> subprocess.CompletedProcess:
@@ -115,20 +120,36 @@ CNN = ["dataset=synthetic", "dataset.image_shape=[3,8,8]", "dataset.subset=120",
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_sweep_gives_each_run_two_gpus_and_a_rank_that_dies_costs_nothing(tmp_path):
+@pytest.mark.parametrize("launcher", ["local", pytest.param("ray", marks=needs_ray)])
+def test_a_sweep_gives_each_run_two_gpus_and_a_rank_that_dies_costs_nothing(launcher, tmp_path):
     """Runs on pairs of four logical GPUs are torchrun's in name and bits; one rank is killed in its training."""
-    sweep = [sys.executable, "sweep.py", *CNN, "+grid.paper.powersgdm.lr=[0.01,0.02]", "launcher=local",
-             "launcher.gpus=4", "launcher.gpus_per_run=2", f"results={tmp_path / 'sweep'}"]  # fmt: skip
-    child = subprocess.Popen(sweep, cwd=ROOT, env=clean_environment(tmp_path), stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    a_rank_dies(tmp_path, f"launcher={launcher}", "launcher.gpus=4", *["launcher.cpus=4"] * (launcher == "ray"))
+
+
+def a_rank_dies(tmp_path, *launcher: str) -> None:
+    """Two runs on two GPUs each, launched like this; a rank of one is killed."""
+    child = sweep_of_two(tmp_path, *launcher)
     victims = []
     while child.poll() is None and not victims:
         time.sleep(0.05)
         if list(tmp_path.glob("sweep/runs/*/metrics.csv")):
-            victims = [pid for pid in descendants(child.pid) if is_rank(pid)]
+            victims = ranks(tmp_path)
+    assert victims, child.communicate()
     os.kill(victims[0], signal.SIGKILL)
-    out, _ = child.communicate(timeout=400)
-    assert child.returncode == 0 and "Traceback" not in out, out
+    same_as_torchrun(tmp_path, child)
+
+
+def sweep_of_two(tmp_path, *launcher: str) -> subprocess.Popen:
+    sweep = [sys.executable, "sweep.py", *CNN, "+grid.paper.powersgdm.lr=[0.01,0.02]", *launcher,
+             "launcher.gpus_per_run=2", f"results={tmp_path / 'sweep'}"]  # fmt: skip
+    return subprocess.Popen(sweep, cwd=ROOT, env=clean_environment(tmp_path), stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+
+def same_as_torchrun(tmp_path, sweep: subprocess.Popen) -> None:
+    """Its runs ended, and the one with lr 0.02 has the bits of two processes that torchrun starts."""
+    out, _ = sweep.communicate(timeout=400)
+    assert sweep.returncode == 0 and "Traceback" not in out, out
     runs = [Run(folder) for folder in (tmp_path / "sweep" / "runs").iterdir()]
     assert len(runs) == 2 and all(run.ended() for run in runs)
     assert {run.status()["environment"]["world_size"] for run in runs} == {2}
@@ -138,17 +159,16 @@ def test_a_sweep_gives_each_run_two_gpus_and_a_rank_that_dies_costs_nothing(tmp_
     assert_same(outcome(Run(one)), outcome(Run(tmp_path / "sweep" / "runs" / one.name)))
 
 
-def descendants(pid: int) -> list[int]:
-    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [*found, *(one for child in found for one in descendants(child))]
-
-
-def is_rank(pid: int) -> bool:
-    """Whether it was started by a worker that is bound to two GPUs, which is bound after its own start."""
-    try:
-        return b"CUDA_VISIBLE_DEVICES=0,1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
+def ranks(home: Path, gpus: bytes = b"0,1") -> list[int]:
+    """Processes that multiprocessing started where these GPUs were visible already, in a sweep with this home."""
+    pids = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            here = set((process / "environ").read_bytes().split(b"\0"))
+            forked = b"--multiprocessing-fork" in (process / "cmdline").read_bytes()
+            if forked and {b"CUDA_VISIBLE_DEVICES=" + gpus, b"HOME=" + bytes(home)} <= here:
+                pids.append(int(process.name))
+    return pids
 
 
 def test_train_py_refuses_several_gpus_for_its_run_and_names_what_does_that(tmp_path):

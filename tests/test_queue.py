@@ -15,6 +15,7 @@ from runs import lease
 from runs.run import Run, RunBusy
 from runs.schema import ConfigError
 from sweeps import place, worker
+from sweeps.cost import memory_gb
 from sweeps.engines import Local, Task
 from sweeps.launch import Queue
 from sweeps.place import Gpu, Place
@@ -277,12 +278,24 @@ def test_a_run_on_two_gpus_waits_for_both(tmp_path, gpus):
     [
         ({"launcher.name": "local", "launcher.workers": 2}, "launcher.gpus_per_run=3: there are 2"),
         ({"launcher.name": "local", "launcher.gpus": 2, "device": "cpu"}, "launcher.gpus_per_run=3: there are 2"),
-        ({"launcher.name": "here"}, "launcher=local does that, launcher=here does not"),
+        ({"launcher.name": "ray", "launcher.gpus": 2}, "launcher.gpus_per_run=3: there are 2"),
+        ({"launcher.name": "slurm", "launcher.gpus_per_node": 2}, "gpus_per_node=2: launcher.gpus_per_run=3 needs"),
+        ({"launcher.name": "here"}, "launcher=local, ray and slurm do that, here does not"),
     ],
 )
 def test_more_gpus_for_a_run_than_there_are_are_refused(tmp_path, changes, words):
     with pytest.raises(ConfigError, match=words):
         placed(tmp_path, **{"device": "cpu", "launcher.gpus_per_run": 3} | changes)
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("auto", [1, 2]), ("cpu", [0, 0])])
+def test_a_job_asks_for_the_gpus_cores_and_memory_of_all_processes_of_its_run(tmp_path, device, gpus):
+    on_slurm = {"launcher.name": "slurm", "device": device, "threads": 3}
+    one, two = (job(tmp_path, 0, **on_slurm, **{"launcher.gpus_per_run": number}).config for number in (1, 2))
+    assert [place.jobs_gpus(one), place.jobs_gpus(two)] == gpus
+    assert [place.run_cores(one), place.run_cores(two)] == [3, 6]
+    where = Place("NVIDIA H100", 8)
+    assert memory_gb(two, where) == 2 * memory_gb(one, where)
 
 
 def test_a_worker_s_memory_error_is_no_crash(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import pytest
 from runs.run import Run
 
 from .helpers import TIMES
+from .test_distributed import ranks, same_as_torchrun, sweep_of_two
 from .test_launch import begin, finished, in_training, owner, runs, wait_for  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,7 @@ def slurm():
         version = 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
         (folder / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v{version}\nCgroupAutomount=no\n")
         for number in range(8):
-            (folder / f"gpu{number}").touch()
+            (folder / f"gpu{number}").symlink_to("/dev/null")  # SLURM numbers only devices
         (folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={folder}/gpu[0-7]\n")
         key = folder / "munge.key"
         key.touch(mode=0o600)
@@ -141,10 +142,19 @@ def another(results: Path, epoch: int, known: list[Run]) -> tuple[Run, int, str]
     found = wait_for(lambda: next((r for r in runs(results) if r.name not in names and at(r, epoch)), None), 120)
     known.append(found)
     pid = owner(found)
-    environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    numbers = dict(line.partition("=")[::2] for line in environment)
-    assert numbers["SLURM_GPUS_ON_NODE"] == "1"
-    return found, pid, f"{numbers['SLURM_ARRAY_JOB_ID']}_{numbers['SLURM_ARRAY_TASK_ID']}"
+    assert told(pid)["SLURM_GPUS_ON_NODE"] == "1"
+    return found, pid, job_of(pid)
+
+
+def told(pid: int) -> dict[str, str]:
+    """The process's environment."""
+    lines = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def job_of(pid: int) -> str:
+    environment = told(pid)
+    return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
 
 
 def at(run: Run, epoch: int) -> bool:
@@ -248,3 +258,17 @@ def test_what_sbatch_refuses_is_one_line(begin, tmp_path):  # noqa: F811
     for wrong, says in (("launcher.partition=nowhere", "of debug"), ("launcher.gpus_per_node=99", "device=cpu")):
         status, _, errors = finished(begin("launcher=slurm", wrong))
         assert status == 2 and "cannot submit" in errors and says in errors and "Traceback" not in errors, errors
+
+
+@pytest.mark.timeout(600)
+def test_jobs_of_two_gpus_survive_the_time_limit_and_the_death_of_a_rank_with_the_bits_of_torchrun(tmp_path):
+    sweep = sweep_of_two(tmp_path, "launcher=slurm", "launcher.gpus_per_node=2", "checkpoint_seconds=0")
+    (one,), (other,) = (wait_for(lambda gpus=gpus: ranks(tmp_path, gpus), 120) for gpus in (b"0,1", b"2,3"))
+    wait_for(lambda: len(list(tmp_path.glob("sweep/runs/*/metrics.csv"))) == 2, 120)
+    os.kill(one, signal.SIGKILL)
+    number = job_of(other)
+    run("scancel", "--signal=USR2", number)  # to all processes of the job, as before its time limit
+    wait_for(lambda: any(line.startswith(f"{number} ") and "PENDING" in line for line in queue().splitlines()), 60)
+    same_as_torchrun(tmp_path, sweep)
+    logs = [path.read_text() for path in tmp_path.glob("sweep/runs/*/log.txt")]
+    assert sum("crashed" in text for text in logs) == 1, logs  # only the one whose rank was killed
