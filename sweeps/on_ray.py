@@ -28,10 +28,11 @@ class OnRay:
                 address="local" if mine else launcher["address"], log_to_driver=False, logging_level=logging.ERROR,
                 runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, **(asked if mine else {}),
             )  # fmt: skip
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise ConfigError(f"launcher=ray cannot start: {worker.one_line(error)}") from None
         self.on_gpu = place.on_gpu or bool(launcher["gpus"])
-        self.train = ray.remote(max_retries=0)(worker.train_job)
+        # A process that used a GPU stays on it, whichever Ray gives its next task, so it gets none (0: any number).
+        self.train = ray.remote(max_retries=0, max_calls=int(place.on_gpu))(worker.train_job)
         self.running: dict[Any, Task] = {}
 
     def room(self, task: Task) -> bool:
