@@ -4,18 +4,21 @@ import contextlib
 import getpass
 import importlib.util
 import os
+import pickle
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from runs.run import Run
 
+from . import test_placement as forty
 from .helpers import TIMES
 from .test_distributed import ranks, same_as_torchrun, sweep_of_two
 from .test_launch import begin, finished, in_training, owner, runs, wait_for  # noqa: F401
@@ -113,6 +116,17 @@ def start_node(folder: Path) -> None:
 
 def node() -> str:
     return run("sinfo", "--noheader", "--partition=debug", "--format=%T", check=False)
+
+
+def lose_node(folder: Path, pids: list[int]) -> None:
+    """Kill what runs on the node: SLURM's processes and these."""
+    lost = [int((folder / "slurmd.pid").read_text())]
+    lost += map(int, run("pgrep", "--full", f"slurmstepd.*{folder.name}|slurmstepd: ", check=False).split())
+    for pid in lost + pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: node().startswith("down"), seconds=120)
+    (folder / "slurmd.pid").unlink(missing_ok=True)
 
 
 def stop(folder: Path) -> None:
@@ -224,14 +238,8 @@ def test_jobs_whose_node_dies_end_with_the_same_metrics(begin, tmp_path, slurm):
     sweep = begin("launcher=slurm", "launcher.gpus_per_node=1", *arguments)
     known = []
     jobs = [another(tmp_path, 1, known) for _ in range(2)]
-    lost = [int((slurm / "slurmd.pid").read_text())]
-    lost += map(int, run("pgrep", "--full", f"slurmstepd.*{slurm.name}|slurmstepd: ", check=False).split())
-    for pid in lost + [pid for _, pid, _ in jobs]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: node().startswith("down"), seconds=120)
+    lose_node(slurm, [pid for _, pid, _ in jobs])
     assert not any(one.ended() for one, _, _ in jobs)
-    (slurm / "slurmd.pid").unlink(missing_ok=True)
     start_node(slurm)
     status, out, errors = finished(sweep, 500)
     assert status == 0 and "2 of 2" in out and "Traceback" not in errors, errors
@@ -272,3 +280,40 @@ def test_jobs_of_two_gpus_survive_the_time_limit_and_the_death_of_a_rank_with_th
     same_as_torchrun(tmp_path, sweep)
     logs = [path.read_text() for path in tmp_path.glob("sweep/runs/*/log.txt")]
     assert sum("crashed" in text for text in logs) == 1, logs  # only the one whose rank was killed
+
+
+@pytest.mark.timeout(900)
+def test_forty_runs_of_two_experiments_share_eight_gpus_whose_node_is_lost(tmp_path, real_mnist, slurm):
+    """A job is killed, too. Each run has its own GPU, no GPU waits for a round, and the metrics are the same."""
+    sweep = forty.begin(
+        tmp_path, real_mnist, "launcher=slurm", "launcher.gpus_per_node=1", "seeds=[0,1,2,3]", "epochs=12"
+    )
+    wait_for(lambda: in_training(tmp_path, 1) or forty.ended(sweep), 200)
+    lose_node(slurm, [pid for run in runs(tmp_path) if (pid := owner(run))])
+    start_node(slurm)
+    since = time.time()
+    victim = wait_for(lambda: in_training(tmp_path, 0) or forty.ended(sweep), 200)
+    if pid := owner(victim):
+        os.kill(pid, signal.SIGKILL)
+    forty.finished(sweep)
+    allocated = jobs_spans()
+    found = [Run(folder) for folder in (tmp_path / "runs").iterdir()]
+    assert len(found) == 40 and all(run.ended() for run in found)
+    returned = [pickle.loads(path.read_bytes())[1] for path in tmp_path.glob(".slurm/*/*_result.pkl")]
+    spans = [forty.Span(one.place, one.began, one.ended) for one in returned if one.failure is None]
+    shares = [forty.in_use(some, 8, since) for some in (allocated, spans)]
+    print(f"{len(spans)} spans, {forty.at_once(spans)} at once; since the node returned "
+          "{:.0%} of the time allocated to jobs, {:.0%} in runs".format(*shares))  # fmt: skip
+    places = {span.place for span in spans}
+    assert len(places) == 8 == forty.at_once(spans)
+    for place in places:
+        assert "GPU" in place and forty.at_once([span for span in spans if span.place == place]) == 1
+    assert shares[0] >= 0.8
+    forty.same_as_here(tmp_path, real_mnist, "epochs=12")
+
+
+def jobs_spans() -> list[forty.Span]:
+    """When jobs had their GPU, as far as SLURM remembers, minutes."""
+    lines = run("squeue", "--noheader", "--array", "--states=COMPLETED,FAILED", "--format=%i %S %e").splitlines()
+    return [forty.Span(job, *(datetime.fromisoformat(one).timestamp() for one in times))
+            for job, *times in map(str.split, lines)]  # fmt: skip
