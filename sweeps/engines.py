@@ -20,6 +20,8 @@ from .place import Place, placed_device
 from .plan import Job
 from .worker import Outcome
 
+MOST_WORKERS = 16  # that decode images for a run: about 4,000 a second, as many as a fast GPU is assumed to train
+
 Gpus = tuple[str | None, ...]  # by their ids; None is the CPU
 Ended = tuple["Task", Outcome | None]  # None: the engine does not know; the run's folder tells
 
@@ -38,12 +40,17 @@ class Task:
     epoch: int = 0  # the last epoch after which a try began
     whole: bool = field(default=False)  # needs a whole GPU, as it did not fit into its share
 
-    def config(self, place: Place) -> dict:
-        """The config for the worker, which refuses to train any other run than the planned one."""
+    def config(self, place: Place, cores: float | None = None) -> dict:
+        """The config for the worker, which refuses to train any other run than the planned one.
+
+        cores: a GPU's share of a machine's, of which the run takes its own to decode images; None: this machine's.
+        """
         config: dict = self.job.config | {"device": placed_device(self.job.config, place), "planned": self.job.run.id}
-        if place.gpus and config["dataset"]["folder"]:  # a GPU's share of the cores decodes its images
-            cores = int((os.cpu_count() or 1) * self.share / len(place.gpus)) - config["threads"]
-            config["dataset"] = config["dataset"] | {"workers": max(config["dataset"]["workers"], cores)}
+        if cores is None and place.gpus:
+            cores = (os.cpu_count() or 1) / len(place.gpus)
+        if cores and config["dataset"]["folder"]:
+            decoding = min(MOST_WORKERS, int(cores * self.share) - config["threads"])
+            config["dataset"] = config["dataset"] | {"workers": max(config["dataset"]["workers"], decoding)}
         return config
 
 

@@ -33,13 +33,14 @@ class OnRay:
         self.on_gpu = place.on_gpu or bool(launcher["gpus"])
         # A process that used a GPU stays on it, whichever Ray gives its next task, so it gets none (0: any number).
         self.train = ray.remote(max_retries=0, max_calls=int(place.on_gpu))(worker.train_job)
+        self.cores = cores_of_a_gpu(ray.nodes()) if place.on_gpu else None
         self.running: dict[Any, Task] = {}
 
     def room(self, task: Task) -> bool:
         return True
 
     def start(self, task: Task) -> None:
-        config = task.config(self.place)
+        config = task.config(self.place, self.cores)
         gpus = float(task.share) * config["launcher"]["gpus_per_run"] if self.on_gpu else 0
         options = {"num_cpus": run_cores(config), "num_gpus": gpus, "name": task.job.run.name}
         self.running[self.train.options(**options).remote(config)] = task
@@ -64,3 +65,9 @@ class OnRay:
 
     def close(self) -> None:
         self.ray.shutdown()
+
+
+def cores_of_a_gpu(nodes: list[dict]) -> float | None:
+    """The cores for each GPU on the living node that has fewest, so that a task fits on any; None without GPUs."""
+    found = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("GPU")]
+    return min((one.get("CPU", 0) / one["GPU"] for one in found), default=None)

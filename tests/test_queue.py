@@ -18,6 +18,7 @@ from sweeps import place, worker
 from sweeps.cost import memory_gb
 from sweeps.engines import Local, Task
 from sweeps.launch import Queue
+from sweeps.on_ray import cores_of_a_gpu
 from sweeps.place import Gpu, Place
 from sweeps.plan import Job
 from sweeps.worker import Failure, Outcome
@@ -296,6 +297,30 @@ def test_a_job_asks_for_the_gpus_cores_and_memory_of_all_processes_of_its_run(tm
     assert [place.run_cores(one), place.run_cores(two)] == [3, 6]
     where = Place("NVIDIA H100", 8)
     assert memory_gb(two, where) == 2 * memory_gb(one, where)
+
+
+@pytest.mark.parametrize(
+    ("machine", "share", "workers"),
+    [(64, Fraction(1, 2), 14), (64, Fraction(1), 16), (12, Fraction(1), 4), (4, Fraction(1), 2), (1, Fraction(1), 2)],
+)
+def test_a_run_s_share_of_the_cores_decodes_its_images_under_the_planned_name(
+    tmp_path, monkeypatch, machine, share, workers
+):
+    """Two GPUs; of a run's share two cores are its threads. `dataset.workers` is 2, the least."""
+    monkeypatch.setattr(os, "cpu_count", lambda: machine)
+    where = Place("NVIDIA H100", 2, (Gpu("0", "NVIDIA H100"), Gpu("1", "NVIDIA H100")))
+    one = job(tmp_path, 0, **{"dataset.folder": "imagenet", "threads": 2})
+    config = Task(one, 1.0, share).config(where)
+    assert config["dataset"]["workers"] == workers and Run.of(config).id == one.run.id == config["planned"]
+    assert Task(job(tmp_path, 0), 1.0).config(where)["dataset"]["workers"] == 2  # nothing to decode
+
+
+def test_on_ray_the_node_with_fewest_cores_for_a_gpu_says_what_a_run_may_ask_for():
+    def node(alive=True, **resources):
+        return {"Alive": alive, "Resources": resources}
+
+    nodes = [node(CPU=64.0), node(CPU=32.0, GPU=4.0), node(CPU=24.0, GPU=2.0), node(False, CPU=1.0, GPU=1.0)]
+    assert cores_of_a_gpu(nodes) == 8 and cores_of_a_gpu(nodes[:1]) is None
 
 
 def test_a_worker_s_memory_error_is_no_crash(tmp_path, monkeypatch):
