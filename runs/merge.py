@@ -25,7 +25,8 @@ def merge(source: Path, runs: Path) -> tuple[list[str], bool]:
     """Copy every run below `source` that has come further than in `runs`, where it must not have ended.
 
     Returns a line for each run, and whether all could be used. Leaves out a run that is damaged, or whose config is not
-    the one that its name stands for. Follows no symbolic links. Raises ConfigError if there is no run in `source`.
+    the one that its name stands for. Follows no symbolic links, and leaves W&B's files that lie elsewhere
+    (`wandb.folder`) there. Raises ConfigError if there is no run in `source`.
     """
     folders = sorted(path.parent for path in source.glob("**/config.yaml") if (path.parent / "status.json").exists())
     if not folders:
@@ -45,7 +46,7 @@ def merge(source: Path, runs: Path) -> tuple[list[str], bool]:
 
 
 def _merge_one(theirs: Run, ours: Run) -> str:
-    links = [name for name in RECORDS if (theirs.folder / name).is_symlink()]
+    links = [name for name in RECORDS if name != "wandb" and (theirs.folder / name).is_symlink()]
     if links:
         raise Unfit(f"its {links[0]} is a symbolic link")
     try:
@@ -74,6 +75,8 @@ def _copy(theirs: Run, ours: Run) -> str:
         copy.folder.mkdir()
         for name in RECORDS:
             path = theirs.folder / name
+            if name == "wandb" and path.is_symlink():
+                continue
             if path.is_dir():
                 shutil.copytree(path, copy.folder / name, ignore=_links)
             elif path.exists():
@@ -84,7 +87,9 @@ def _copy(theirs: Run, ours: Run) -> str:
             with ours.locked():
                 for name in RECORDS:
                     target = ours.folder / name
-                    if target.is_dir():
+                    if target.is_symlink():
+                        target.unlink()
+                    elif target.is_dir():
                         shutil.rmtree(target)
                     if (copy.folder / name).exists():
                         os.replace(copy.folder / name, target)

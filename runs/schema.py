@@ -284,6 +284,7 @@ class Wandb:
     system: str = setting(one_of("auto", "always", "never"), default="auto")  # statistics of the machine
     log_every: int | None = setting(at_least(1), default=None)  # batches
     artifacts: str = setting(one_of("none", "tables", "checkpoints"), default="none")
+    folder: str | None = setting(default=None)  # of W&B's files, outside the runs' own folders
 
 
 @dataclass(kw_only=True)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pty
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from wandb.util import get_core_path
 
 from data.errors import DataError
 from runs.interrupt import Interrupted
+from runs.merge import merge
 from runs.run import Run
 from runs.schema import ConfigError
 from training import tracking, view, wandb_session
@@ -141,6 +143,30 @@ def test_the_summary_says_how_the_run_ended_and_its_best(tmp_path, fake_mnist):
     accuracies = [row["test_acc"] for row in run.rows()]
     assert summary["test/best_acc"] == max(accuracies) and summary["test/last_acc"] == accuracies[-1]
     assert (summary["state"], summary["reason"]) == ("finished", "all epochs")
+
+
+def test_wandb_s_files_may_lie_outside_the_run_store(tmp_path, fake_mnist):
+    """A resumed run continues them there, and a merge leaves them there."""
+    outside, elsewhere = tmp_path / "outside", tmp_path / "elsewhere"
+    config = make_config(tmp_path, epochs=3, **OFFLINE, **{"wandb.folder": str(outside)})
+    with pytest.raises(Interrupted):
+        execute(config, stopping(2, Interrupted(15)))
+    begun = tmp_path / "begun"
+    shutil.copytree(run_of(config).folder.parent, begun, symlinks=True)
+    run = execute(config)
+    assert run.id == run_of(make_config(tmp_path, epochs=3)).id
+    assert len(list(outside.glob(f"{run.name}/offline-run-*/run-*.wandb"))) == 2
+    assert {path for path in run.folder.rglob("*") if path.suffix == ".wandb"} == set()  # rglob follows no links
+    assert epochs(logged(run)) == [1, 2, 3] and Files(run.folder).unsent("offline-run")
+    for store in (elsewhere, begun):
+        assert merge(run.folder.parent, store) == ([f"{run.name}: copied"], True)
+        assert Run(store / run.name).ended() and not (store / run.name / "wandb").exists()
+
+
+def test_a_folder_for_wandb_s_files_that_cannot_be_made_harms_no_run(tmp_path, fake_mnist):
+    (tmp_path / "file").touch()
+    run = execute(make_config(tmp_path, **OFFLINE, **{"wandb.folder": str(tmp_path / "file")}))
+    assert run.status()["state"] == "finished" and "W&B failed" in (run.folder / "log.txt").read_text()
 
 
 def test_an_interrupted_run_s_files_hold_every_epoch_once(tmp_path, fake_mnist):

@@ -59,6 +59,8 @@ class Tracker:
         if self.mode.name == "disabled":
             return
         self.files = Files(self.run.folder)
+        if self.config.wandb.folder:
+            self.files.move_to(Path(self.config.wandb.folder) / self.run.name)
         id = trial() or self.files.id()
         if self.mode.name == "online" and self.files.unsent("offline-run", id):
             self.mode = Mode("offline", "an earlier part of this run waits for make sync")

@@ -4,6 +4,8 @@
 <run>/wandb/logged                               that id, and the last step logged by a session that ended properly
 <run>/wandb/offline-run-<time>-<id>/run-<id>.wandb   what was logged offline; and <file>.synced once a server has it
 <run>/wandb/run-<time>-<id>/run-<id>.wandb           the same for what was logged online
+
+With `wandb.folder` <run>/wandb is a link to <wandb.folder>/<run's name>.
 """
 
 import json
@@ -20,6 +22,12 @@ EMPTY = 7  # bytes of a file whose process was killed before it wrote anything
 class Files:
     def __init__(self, folder: Path):
         self.folder = folder / "wandb"
+
+    def move_to(self, place: Path) -> None:
+        """Let new files lie at `place`; a folder or link that this run has already stays. Raises OSError."""
+        if not self.folder.is_symlink() and not self.folder.exists():
+            self.folder.symlink_to(place.absolute())
+        self.folder.resolve().mkdir(parents=True, exist_ok=True)
 
     def id(self) -> str:
         """The id of this copy; a new one if it has none yet.
