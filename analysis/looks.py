@@ -8,8 +8,6 @@ independent runs; analysis/simulate.py shows how well it holds with Student's t 
 from functools import cache
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import multivariate_normal, norm
 
 from analysis.statistics import LEVEL
 
@@ -25,6 +23,9 @@ def level(tier: str) -> float:
 @cache
 def pocock(looks: tuple[int, ...], together: float = LEVEL) -> float:
     """The level of each look's two-sided interval at which all of them cover the truth with probability `together`."""
+    from scipy.optimize import brentq  # here, as they take a second to import, and most tiers have one look
+    from scipy.stats import multivariate_normal, norm
+
     n = np.array(looks, float)
     means = multivariate_normal(np.zeros(len(n)), np.sqrt(np.minimum.outer(n, n) / np.maximum.outer(n, n)))  # pyright: ignore[reportArgumentType]
 

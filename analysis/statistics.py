@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
-from scipy.special import bdtri, stdtrit
-from scipy.stats import chi2, f
+from scipy.special import bdtri, chdtrc, fdtrc, stdtrit  # scipy.stats takes a second to import
 
 LEVEL = 0.95  # of every interval that does not state another
 ALIKE = 0.05  # variances are pooled if Bartlett's test does not reject at this level,
@@ -62,7 +61,7 @@ def bartlett(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):  # a variance of 0 equals no other
         statistic = total * np.log(pooled) - (freedom * np.log(variances)).sum(-1)
     correction = 1 + ((1 / freedom).sum() - 1 / total) / (3 * (count - 1))
-    return chi2.sf(statistic / correction, count - 1)
+    return chdtrc(count - 1, np.maximum(statistic, 0) / correction)  # rounding may make it -1e-16, and this nan
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Estimates:
         pooled = (variances[..., members] * freedom).sum(-1) / total
         p = bartlett(variances[..., members], freedom)
         with np.errstate(divide="ignore", invalid="ignore"):
-            larger = f.sf(variances / pooled[..., None], seeds - 1, total) < LARGER
+            larger = fdtrc(seeds - 1, total, variances / pooled[..., None]) < LARGER
         shared = members & (p >= ALIKE)[..., None] & ~larger
         return cls(means, variances, seeds, shared, pooled, total, p)
 

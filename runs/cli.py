@@ -76,7 +76,9 @@ def own_files() -> bool:
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
-    """The config without Hydra's own part."""
+    """The config without Hydra's own part; the same object if it has none, as copying takes a while."""
+    if "hydra" not in config:
+        return config
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 

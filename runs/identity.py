@@ -10,16 +10,17 @@ from .code import code_of
 from .schema import ConfigError, batch_statistics, check, walk
 
 
-def settled(config: dict, processes: int = 1) -> dict:
+def settled(config: dict, processes: int = 1, checked: dict | None = None) -> dict:
     """The config, checked, with the settings that follow from others: users' code, and the images per BatchNorm.
 
-    processes: how many train the run together, if launcher.gpus_per_run does not say so. Raises ConfigError.
+    processes: how many train the run together, if launcher.gpus_per_run does not say so. checked: as in `check`.
+    Raises ConfigError.
     """
     config = dict(config)
     for section, key in (("dataset", "load"), ("model", "class_path"), ("optimizer", "class_path")):
         if isinstance(config[section], dict) and config[section].get(key):
             config[section] = config[section] | {"code": code_of(str(config[section][key]))}
-    check(config)
+    check(config, checked)
     config["batch_statistics"] = batch_statistics(config, max(processes, config["launcher"].get("gpus_per_run", 1)))
     if config["planned"] is not None and config["planned"] != identity(config):
         raise ConfigError(f"the plan asks for run {config['planned']}, but these settings are run {identity(config)}")

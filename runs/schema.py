@@ -393,9 +393,9 @@ def walk(config: dict, kind: type = Config, prefix: str = "", science: bool = Tr
     known = _fields(kind)
     for key, value in config.items():
         path = f"{prefix}{key}"
-        if path in RETIRED:
-            continue
         if key not in known:
+            if path in RETIRED:
+                continue
             close = difflib.get_close_matches(str(key), known, n=1)
             there = f"there are {', '.join(known)}" if prefix else "'python train.py --cfg job' lists all"
             raise ConfigError(f"unknown setting {path}: {f'did you mean {prefix}{close[0]}?' if close else there}")
@@ -414,14 +414,15 @@ def _fields(kind: type) -> dict[str, Field]:
 
 
 @functools.cache
-def _sections(kind: Any) -> tuple[list[Any], bool]:
+def _sections(part: Field) -> tuple[list[Any], bool]:
     """The dataclasses among a field's types, and whether it may be None."""
-    return [one for one in (kind, *get_args(kind)) if is_dataclass(one)], type(None) in get_args(kind)
+    kinds = part.type, *get_args(part.type)
+    return [one for one in kinds if is_dataclass(one)], type(None) in kinds
 
 
 def section_kind(path: str, part: Field, value: Any) -> type | None:
     """The dataclass of a section, which in a config group depends on the chosen name; None for a single setting."""
-    kinds, optional = _sections(part.type)
+    kinds, optional = _sections(part)
     if not kinds or (value is None and optional):
         return None
     if not isinstance(value, dict):
@@ -438,11 +439,15 @@ def section_kind(path: str, part: Field, value: Any) -> type | None:
     return found
 
 
-def check(config: dict) -> None:
-    """Check names, types, ranges and combinations in a whole plain config. Raises ConfigError at the first mistake."""
+def check(config: dict, checked: dict | None = None) -> None:
+    """Check names, types, ranges and combinations in a whole plain config. Raises ConfigError at the first mistake.
+
+    checked: a config that has passed; sections and values that are the same objects there are not looked at again.
+    """
     _check_complete(config)
-    for path, part, value, _ in walk(config):
-        _check_type(path, part.type, value)
+    same = checked or {}
+    for path, part, value, _ in walk({key: one for key, one in config.items() if one is not same.get(key, MISSING)}):
+        _check_type(path, part, value)
         rule = part.metadata["rule"]
         if rule and value is not None and not rule.holds(value):
             raise ConfigError(f"{path}={value}: must be {rule.words}")
@@ -476,8 +481,9 @@ def _check_complete(config: dict, kind: type = Config, prefix: str = "") -> None
             raise ConfigError(f"{path} is missing: {prefix}name={config.get('name')} needs it")
 
 
-def _check_type(path: str, kind: Any, value: Any) -> None:
-    if not _is(value, kind):
+def _check_type(path: str, part: Field, value: Any) -> None:
+    if not _right(part)(value):
+        kind = part.type
         name = kind.__name__ if isinstance(kind, type) and not get_origin(kind) else str(kind).replace("typing.", "")
         raise ConfigError(f"{path}={value}: must be {name}")
     for number in value if isinstance(value, list) else [value]:
@@ -485,22 +491,30 @@ def _check_type(path: str, kind: Any, value: Any) -> None:
             raise ConfigError(f"{path}={number}: only finite numbers can name a run")
 
 
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a plain value has a field's type; an int is also a float, a bool is neither."""
+@functools.cache
+def _right(part: Field) -> Callable[[Any], bool]:
+    return _of_type(part.type)
+
+
+def _of_type(kind: Any) -> Callable[[Any], bool]:
+    """A test whether a plain value has a field's type; an int is also a float, a bool is neither."""
     if kind is Any:
-        return True
+        return lambda value: True
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return any(_is(value, one) for one in arguments)
+        tests = [_of_type(one) for one in arguments]
+        return lambda value: any(right(value) for right in tests)
     if origin is list:
-        return isinstance(value, list) and all(_is(one, arguments[0]) for one in value)
+        each_one = _of_type(arguments[0])
+        return lambda value: isinstance(value, list) and all(map(each_one, value))
     if origin is dict:
-        return isinstance(value, dict) and all(_is(one, arguments[1]) for one in value.values())
+        each_value = _of_type(arguments[1])
+        return lambda value: isinstance(value, dict) and all(map(each_value, value.values()))
     if is_dataclass(kind):
-        return value is None
+        return lambda value: value is None
     if kind in (int, float):
-        return isinstance(value, (int, kind)) and not isinstance(value, bool)
-    return isinstance(value, kind)
+        return lambda value: isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return lambda value: isinstance(value, kind)
 
 
 def build(config: dict, kind: type = Config, prefix: str = "") -> Any:

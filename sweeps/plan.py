@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -132,7 +133,7 @@ class Plan:
 
 
 class Experiment:
-    """The composed experiment. Composing takes 0.1 s, so it is done once a grid entry; points only differ in values.
+    """The composed experiment. Composing takes 0.1 s, so it is done once a choice of groups; points differ in values.
 
     config: what Hydra composed from the command line `given`, or the same as a plain dict. Must be called under
     @hydra.main. Raises ConfigError if there is no grid or a value is out of range.
@@ -143,18 +144,17 @@ class Experiment:
         self.protocol = self.base["protocol"]
         self.entries = []
         for label, groups, axes, settings_of in grid_entries(self.base):
-            chosen = [*given, *(f"{group}={option}" for group, option in groups.items())]
-            self.entries.append(Entry(label, chosen, axes, settings_of))
+            self.entries.append(Entry(label, given, groups, axes, settings_of))
         shared = {path: values for path, values in self.entries[0].axes.items() if not path.startswith("optimizer.")}
         for label in _distinct(self.base["also"]):
-            entry = Entry(label, [*given, f"optimizer={label}"], {}, None)
+            entry = Entry(label, given, {"optimizer": label}, {}, None)
             grid = entry.composed["optimizer"].get("grid") or {}
             axes = _axes({f"optimizer.{key}": values for key, values in grid.items()}, self.base["tier"])
             if not axes:
                 raise ConfigError(
                     f"also={label}: configs/optimizer/{label}.yaml has no grid, as in `grid: {{lr: [1e-3]}}`"
                 )
-            self.entries.append(Entry(label, entry.chosen, axes | shared, None))
+            self.entries.append(Entry(label, given, {"optimizer": label}, axes | shared, None))
         for entry in self.entries:
             if "class_path" in (chosen := entry.composed["optimizer"]):  # to refuse it before anything is trained
                 kept(["class", chosen["class_path"], chosen["code"]], partial(check_class, chosen))
@@ -274,7 +274,7 @@ class Experiment:
         name, _, label = settings_of.partition(".")
         chosen = [one for one in self.given if one.split("=")[0] not in ("experiment", "only", "also")]
         chosen.append(f"experiment={name}")
-        other = Experiment(compose(tuple(chosen))[0], chosen)
+        other = Experiment(compose(tuple(chosen)).config, chosen)
         entry = next((entry for entry in other.entries if entry.label == label), None)
         if entry is None or entry.settings_of:
             raise ConfigError(f"settings_of={settings_of}: experiment={name} tunes no entry {label}")
@@ -316,12 +316,17 @@ class Experiment:
 class Entry:
     """One entry of a grid: the overrides that compose it, and its axes by the path of the setting that each varies.
 
-    settings_of: the entry whose chosen setting this one takes. Raises ConfigError.
+    given: the experiment's overrides. groups: what the entry chooses besides. settings_of: the entry whose chosen
+    setting this one takes. Raises ConfigError.
     """
 
-    def __init__(self, label: str, chosen: list[str], axes: dict[str, list], settings_of: str | None):
-        self.label, self.chosen, self.axes, self.settings_of = label, chosen, axes, settings_of
-        self.composed, self.read_by_others = compose(tuple(chosen))
+    def __init__(
+        self, label: str, given: list[str], groups: dict[str, str], axes: dict[str, list], settings_of: str | None
+    ):
+        self.label, self.axes, self.settings_of = label, axes, settings_of
+        self.chosen = [*given, *(f"{group}={option}" for group, option in groups.items())]
+        chosen_before = groups.items() <= compose(tuple(given)).choices.items()
+        self.composed, self.read_by_others, _ = compose(tuple(given if chosen_before else self.chosen))
         for path in axes:
             if path.endswith(".name"):
                 raise ConfigError(
@@ -340,7 +345,7 @@ class Entry:
         Composing takes 0.1 s, so values are put into the entry's config, except those that other settings interpolate.
         """
         read = {path: value for path, value in values.items() if self._is_read(path)}
-        base = compose((*self.chosen, *self.spelled(read)))[0] if read else self.composed
+        base = compose((*self.chosen, *self.spelled(read))).config if read else self.composed
         point: dict = base | {"seed": seed}
         for path, value in values.items():
             *sections, key = path.split(".")
@@ -350,7 +355,7 @@ class Entry:
                     raise ConfigError(f"grid.{self.label}: there is no setting {path}")
                 part[section] = part = dict(part[section])
             part[key] = value
-        return settled(point)
+        return settled(point, checked=base)
 
     def _is_read(self, path: str) -> bool:
         return any(
@@ -364,18 +369,29 @@ def check_class(chosen: dict) -> None:
     load_class(chosen["class_path"], chosen["code"])
 
 
-@functools.lru_cache(maxsize=1024)
-def compose(overrides: tuple[str, ...]) -> tuple[dict, set[str]]:
-    """The resolved config of a command line, and the paths that its settings interpolate. Under @hydra.main."""
+class Composed(NamedTuple):
+    """The resolved config of a command line, the paths that its settings interpolate, and each group's option."""
 
-    def composed() -> tuple[dict, list[str]]:
-        config = cli.recomposed(overrides)
-        text = json.dumps(OmegaConf.to_container(cli.without_hydra(config)))
-        return cli.resolved(config), re.findall(r"\$\{(?:oc\.select:)?([a-z_.]+)", text)
+    config: dict
+    interpolated: set[str]
+    choices: dict[str, str | None]
+
+
+@functools.lru_cache(maxsize=1024)
+def compose(overrides: tuple[str, ...]) -> Composed:
+    """Compose a command line. Under @hydra.main."""
+
+    def composed() -> tuple[dict, list[str], dict]:
+        whole = cli.recomposed(overrides)
+        config = cli.without_hydra(whole)
+        text = json.dumps(OmegaConf.to_container(config))
+        read = re.findall(r"\$\{(?:oc\.select:)?([a-z_.]+)", text)
+        return cli.resolved(config), read, dict(whole.hydra.runtime.choices)
 
     places = {name: value for name, value in os.environ.items() if name.startswith("POWERSGD_")}
-    config, read = kept([overrides, cli.hydra_overrides(), places], composed) if cli.own_files() else composed()
-    return cli.settled_here(config), {path.rstrip(".") for path in read}
+    key = ["composed", overrides, cli.hydra_overrides(), places]
+    config, read, choices = kept(key, composed) if cli.own_files() else composed()
+    return Composed(cli.settled_here(config), {path.rstrip(".") for path in read}, choices)
 
 
 def grid_entries(config: dict) -> list[tuple[str, dict[str, str], dict[str, list], str | None]]:

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from analysis.claims import facts, regimes
+import optimizers
 from analysis.claims import judge as claims
+from analysis.claims import regimes
 from analysis.claims.fixed import Ancestry, ancestor
 from analysis.claims.schema import NO_RUNS, Archive, ClaimError, NoVerdict
 from analysis.records import command
@@ -598,22 +599,22 @@ def test_claims_that_need_no_run():
 def test_an_optimizer_that_holds_more_than_sgd_is_noticed(monkeypatch, momentum):
     """It keeps the powered gradient beside what PowerSGD keeps."""
 
-    class Greedy(facts.PowerSGD):
+    class Greedy(optimizers.PowerSGD):
         def step(self):
             super().step()
             for group in self.param_groups:
                 for p in group["params"] if group["momentum"] == momentum else ():
                     self.state[p]["powered"] = p.grad.clone()
 
-    monkeypatch.setattr(facts, "PowerSGD", Greedy)
+    monkeypatch.setattr(optimizers, "PowerSGD", Greedy)
     verdict, evidence = CLAIMS["no-extra-memory"].judge(NO_RUNS)[:2]
     assert verdict == "not reproduced"
     assert ("PowerSGD 1000, SGDM 1000" if momentum == 0 else "PowerSGDM 2000") in evidence
 
 
 def test_a_function_that_amplifies_all_alike_at_one_gamma_is_noticed(monkeypatch):
-    power = facts.powerball
-    monkeypatch.setattr(facts, "powerball", lambda g, gamma: 2 * g if gamma == 0.4 else power(g, gamma))
+    power = optimizers.powerball
+    monkeypatch.setattr(optimizers, "powerball", lambda g, gamma: 2 * g if gamma == 0.4 else power(g, gamma))
     verdict, evidence = CLAIMS["fig3-larger-near-zero"].judge(NO_RUNS)[:2]
     assert verdict == "not reproduced" and "at 4 of 5 gammas" in evidence
 

@@ -62,16 +62,40 @@ def composed(*overrides):
 
 def test_a_kept_config_is_the_composed_one_and_the_environment_counts(folder, monkeypatch, tmp_path):
     given = ("experiment=fig1ab", "tier=laptop", "optimizer=powersgdm", "optimizer.lr=1e-3")
-    (first, read), anew = composed(*given)
-    assert first == anew and "dataset.name" in read and len(list(folder.glob("*/*"))) == 1
+    first, anew = composed(*given)
+    assert first.config == anew and "dataset.name" in first.interpolated and len(list(folder.glob("*/*"))) == 1
+    assert first.choices.items() >= {"optimizer": "powersgdm", "tier": "laptop", "dataset": "cifar10"}.items()
     monkeypatch.setattr(cli, "resolved", None)  # not called again
     with pytest.raises(TypeError):
         composed(*given[:3])
     monkeypatch.undo()
     monkeypatch.setattr(kept, "FOLDER", folder)
-    assert composed(*given)[0] == (first, read)
+    assert composed(*given)[0] == first
     monkeypatch.setenv("POWERSGD_RESULTS", str(tmp_path / "elsewhere"))
-    assert composed(*given)[0][0]["results"] == str(tmp_path / "elsewhere")
+    assert composed(*given)[0].config["results"] == str(tmp_path / "elsewhere")
+
+
+def test_an_entry_is_composed_only_if_it_chooses_what_the_experiment_does_not(folder):
+    """figure 2 composes powersgd, which one of its entries chooses; both are what their command lines compose."""
+    given = ["experiment=fig2", "tier=paper"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        HydraConfig.instance().set_config(hydra_compose("train", given, return_hydra_config=True))
+        powersgd, sgd = (plan.Entry(name, given, {"optimizer": name}, {}, None) for name in ("powersgd", "sgd"))
+        assert plan.compose.cache_info().misses == 2
+        for entry, name in ((powersgd, "powersgd"), (sgd, "sgd")):
+            assert entry.composed == cli.plain(cli.recomposed([*given, f"optimizer={name}"]))
+            assert entry.composed["optimizer"]["name"] == name and entry.chosen[-1] == f"optimizer={name}"
+
+
+def test_a_plan_of_everything_needs_neither_torch_nor_scipys_slow_parts(tmp_path):
+    code = """import atexit, runpy, sys
+sys.argv = ["sweep.py", "plan=true"]
+atexit.register(lambda: print([name for name in ("torch", "scipy.stats", "scipy.optimize") if name in sys.modules]))
+runpy.run_path("sweep.py", run_name="__main__")"""
+    environment = clean_environment(tmp_path)
+    for _ in range(2):  # the first may have to check an optimizer's class
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
 @pytest.mark.slow  # measures

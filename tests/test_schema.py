@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import math
+import re
 from typing import Any
 
 import pytest
@@ -167,6 +168,25 @@ def test_what_is_no_number_is_refused_alone_and_in_a_list(value):
 def test_a_retired_setting_hides_no_unknown_one_after_it():
     with pytest.raises(ConfigError, match="unknown setting epoch: did you mean epochs"):
         list(walk({next(iter(RETIRED)): 1, "epoch": 3}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"epochs": 0}, "epochs=0: must be at least 1"),
+        ({"optimizer.lr": "fast"}, "optimizer.lr=fast: must be float"),
+        ({"accumulate": 999}, "accumulate=999: must be at most batch_size=128"),
+    ],
+)
+def test_beside_a_checked_config_what_differs_is_checked_and_what_goes_together(change, says):
+    before = plain()
+    check(before)
+    after = copy.copy(before)
+    for path, value in change.items():
+        section, _, key = path.rpartition(".")
+        after |= {section: before[section] | {key: value}} if section else {key: value}
+    with pytest.raises(ConfigError, match=f"^{re.escape(says)}$"):
+        check(after, before)
 
 
 def test_what_goes_together():

@@ -46,6 +46,8 @@ def test_bartletts_test_is_scipys():
     groups = np.random.default_rng(0).normal(size=(4, 3)) * [[1], [1], [2], [3]]
     variances = groups.var(axis=1, ddof=1)
     assert bartlett(variances, np.full(4, 2.0)) == pytest.approx(stats.bartlett(*groups).pvalue)
+    # Rounding makes the statistic of equal variances negative.
+    assert bartlett(np.full(7, 0.1), np.full(7, 2.0)) == pytest.approx(1)
     assert bartlett(np.array([0.0, 1.0]), np.array([2.0, 2.0])) == 0  # no spread at all is like no other
 
 

@@ -2,10 +2,7 @@
 
 from typing import Literal
 
-import torch
-
 from analysis.verdicts import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
-from optimizers import PowerSGD, powerball
 
 from .schema import Claim, Finding
 
@@ -16,6 +13,10 @@ class NoExtraMemory(Claim):
     test: Literal["no_extra_memory"]
 
     def judge(self, archive):
+        import torch  # here, as a plan reads all claims but needs no torch, which takes seconds to import
+
+        from optimizers import PowerSGD
+
         sizes = {}
         for name, make in {
             "SGD": lambda p: torch.optim.SGD(p, 0.1),
@@ -40,6 +41,10 @@ class LargerNearZero(Claim):
     test: Literal["larger_near_zero"]
 
     def judge(self, archive):
+        import torch
+
+        from optimizers import powerball
+
         sizes = torch.logspace(-12, 1, 1000, dtype=torch.float64)
         gammas = [0.0, 0.2, 0.4, 0.6, 0.8]
         falls = [bool(((powerball(sizes, gamma) / sizes).diff() < 0).all()) for gamma in gammas]

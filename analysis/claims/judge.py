@@ -117,14 +117,17 @@ def _verdict(key: str, claim: Claim, place: str, archive: Archive, ancestry: Anc
     return about
 
 
-def everything(results: Path, tier: str, ancestry: Ancestry | None = None) -> list[Verdict]:
-    """The verdicts on all claims: about experiments, from the tier's archive; those that need no run; the theorems."""
+def on_experiments(results: Path, tier: str, ancestry: Ancestry | None = None) -> list[Verdict]:
+    """The verdicts on all claims about experiments, from the tier's archive."""
     ancestry = ancestry or Ancestry(results)
-    claims = read()
-    found = []
-    for experiment in dict.fromkeys(name for claim in claims.values() for name in claim.experiment):
-        found += judge(results, tier, experiment, ancestry)
-    for key, claim in claims.items():
+    experiments = dict.fromkeys(name for claim in read().values() for name in claim.experiment)
+    return [verdict for experiment in experiments for verdict in judge(results, tier, experiment, ancestry)]
+
+
+def everything(results: Path, tier: str, ancestry: Ancestry | None = None) -> list[Verdict]:
+    """The verdicts on all claims: those about experiments; those that need no run; the theorems."""
+    found = on_experiments(results, tier, ancestry)
+    for key, claim in read().items():
         if not claim.experiment:
             says = claim.judge(NO_RUNS)
             found.append(

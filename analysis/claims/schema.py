@@ -4,6 +4,7 @@ Each kind of test is a class in entries.py, grids.py, counts.py or facts.py, who
 a wrong name, a missing threshold or an unknown experiment is refused when it is read.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -144,6 +145,7 @@ class Claim(Strict):
         raise NotImplementedError
 
 
+@cache
 def grid_labels(experiment: str) -> set[str]:
     """The entries of an experiment's grid at any tier."""
     return set().union(*yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())["grid"].values())
