@@ -131,7 +131,8 @@ def sweep(experiments: list, here, config) -> None:
         from sweeps.launch import Queue
         from training.wandb_session import forecast
 
-        print(f"{here.device}, {here.slots} at a time; data in {config.data_dir}, runs in {config.runs}")
+        at_once = here.slots // config.launcher.gpus_per_run
+        print(f"{here.device}, {at_once} at a time; data in {config.data_dir}, runs in {config.runs}")
         print(f"W&B: {forecast(config.wandb)}", flush=True)
         estimates = Costs([job for plan in plans for job in plan.jobs], plans[0].results, here)
         launcher = experiments[0].base["launcher"]

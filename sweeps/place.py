@@ -37,7 +37,7 @@ def place(config: dict) -> Place:
             raise ConfigError(
                 f"launcher.gpus_per_node={launcher['gpus_per_node']}: launcher.gpus_per_run={together} needs as many"
             )
-        return Place(_remote(launcher) if jobs_gpus(config) else "cpu", launcher["array"])
+        return Place(_remote(launcher) if jobs_gpus(config) else "cpu", launcher["array"] * together)
     if name == "ray" and launcher["address"]:
         on_gpu = device not in ("cpu", "mps") and asked != 0
         return Place(_remote(launcher) if on_gpu else "cpu", asked or launcher["cpus"] or 1)

@@ -164,6 +164,9 @@ def plan_table(plans: list[Plan | str], place: Place) -> str:
     lines.append(
         "by a factor of 4" + ("." if place.on_gpu else "; GPU hours assume 20 TFLOP/s in float32 or 120 in bf16.")
     )
+    together = max((job.config["launcher"]["gpus_per_run"] for plan in real for job in plan.jobs), default=1)
+    if together > 1:
+        lines.append(f"A run on {together} GPUs is assumed to be {together} times as fast; that was never measured.")
     return "\n".join(lines)
 
 

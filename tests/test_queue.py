@@ -297,6 +297,7 @@ def test_a_job_asks_for_the_gpus_cores_and_memory_of_all_processes_of_its_run(tm
     assert [place.run_cores(one), place.run_cores(two)] == [3, 6]
     where = Place("NVIDIA H100", 8)
     assert memory_gb(two, where) == 2 * memory_gb(one, where)
+    assert place.place(two).slots == 2 * place.place(one).slots  # of GPUs, for the days of a plan
 
 
 @pytest.mark.parametrize(
