@@ -7,9 +7,10 @@ from analysis.records import EXPERIMENTS
 OPTIMIZERS = {"sgd": "SGD", "sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSGD", "powersgdm": "PowerSGDM",
               "powersgdr": "PowerSGDR", "sgdm-cosine": "SGDM, cosine", "powersgd-cosine": "PowerSGD, cosine",
               "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "Adam",
-              "sign": "sign of the gradient", "rescaled_sgd": "g, PowerSGD's length", "normalised_sgd": "g, length lr",
-              "tensorwise_rescaled_sgd": "g, PowerSGD's length per tensor",
-              "tensorwise_normalised_sgd": "g, length lr per tensor",
+              "sign": "sign of the gradient", "rescaled_sgd": "SGD with PowerSGD's step length",
+              "normalised_sgd": "SGD with step length lr",
+              "tensorwise_rescaled_sgd": "SGD, PowerSGD's length per tensor",
+              "tensorwise_normalised_sgd": "SGD, length lr per tensor",
               "raw": "SGD, inputs in [0, 1]", "normalised": "SGD, normalised inputs", "initialised": "SGD"}  # fmt: skip
 INITS = {"he": "He", "xavier": "Xavier", "lecun": "LeCun", "orthogonal": "orthogonal", "torch": "torch"}
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121", "wrn26": "WRN-26-10", "resnext29": "ResNeXt-29",

@@ -1,7 +1,7 @@
 """Figure 2: SGD and PowerSGD on the 13-layer network on MNIST.
 
 (a) running train accuracy of each epoch, (b) 1-norm of the first layer's stochastic weight gradient, averaged
-over the steps of each epoch: as the optimizer steps with it, so after the Powerball function for PowerSGD.
+over the steps of each epoch: for PowerSGD sigma(g), with which it steps, and g itself.
 """
 
 import pandas as pd
@@ -40,13 +40,13 @@ def draw(epochs: pd.DataFrame, provenance: dict):
         style.curves(accuracy, curves(chosen, "train_acc"), label, colour, dash)
         powered = chosen["powered_norm1"].notna().any()
         for column in ["grad_norm1", "powered_norm1"][: 1 + powered]:
-            norms(norm, chosen, column, colour, "-" if column == "powered_norm1" or not powered else ":")
+            norms(norm, chosen, column, colour, dash, thin=powered and column == "grad_norm1")
     for stated in reference()["figure2"]:
         value = stated["train_acc"]
         style.paper_line(accuracy, value, f"paper, {names.optimizer(stated['optimizer'])}: {100 * value:.2f} %")
     accuracy.set(xlabel="epoch", ylabel="train accuracy (running)", ylim=(0, 1.08), title="(a) train accuracy")
     norm.set(xlabel="epoch", ylabel="1-norm, mean over the epoch", yscale="log")
-    norm.set_title("(b) first layer's gradient: solid as stepped with,\ndotted PowerSGD's before the power")
+    norm.set_title("(b) gradient g of the first layer\n(PowerSGD: thick σ(g), thin g)")
     norm.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(*accuracy.get_legend_handles_labels(), loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.07))
     figure.tight_layout(rect=(0, 0.13, 1, 1))
@@ -54,12 +54,13 @@ def draw(epochs: pd.DataFrame, provenance: dict):
     return figure
 
 
-def norms(axes, chosen: pd.DataFrame, column: str, colour: str, dash: str) -> None:
-    """Mean over the seeds. Where it is exactly 0, which a logarithmic axis cannot show, the line ends with a note."""
+def norms(axes, chosen: pd.DataFrame, column: str, colour: str, dash: str, thin: bool) -> None:
+    """Mean over the seeds. Where it is exactly 0, which a logarithmic axis cannot show, a thick line has a note."""
     means = chosen.groupby("epoch")[column].mean()
     shown = means[means > 0]
-    axes.plot(shown.index, shown, dash, color=colour, linewidth=1.8, marker="o" if len(shown) == 1 else "")
-    if len(shown) < len(means) and len(shown) and dash == "-":
+    axes.plot(shown.index, shown, dash, color=colour, linewidth=0.9 if thin else 1.8,
+              marker="o" if len(shown) == 1 else "", markersize=3 if thin else 6)  # fmt: skip
+    if len(shown) < len(means) and len(shown) and not thin:
         text = f"lr {chosen['initial_lr'].iloc[0]:g}: exactly 0 from epoch {shown.index[-1] + 1} on"
         axes.annotate(text, (shown.index[-1], shown.iloc[-1]), (7, -3), textcoords="offset points", fontsize=8,
                       color=colour)  # fmt: skip

@@ -25,7 +25,7 @@ def amplification(rows: pd.DataFrame, layer: int) -> float:
 
 def draw(rows: pd.DataFrame, provenance: dict):
     lrs, gammas, depths = provenance["axes"].values()
-    figure, panels = style.plt.subplots(len(lrs), len(gammas), figsize=(2.6 * len(gammas), 2.4 * len(lrs) + 0.9),
+    figure, panels = style.plt.subplots(len(lrs), len(gammas), figsize=(2.2 * len(gammas), 2.2 * len(lrs) + 0.9),
                                         sharex=True, sharey=True, squeeze=False)  # fmt: skip
     for line, lr in zip(panels, lrs[::-1], strict=True):
         for axes, gamma in zip(line, gammas, strict=True):

@@ -10,7 +10,7 @@ import pytest
 from analysis import budget, style
 from analysis.records import METRICS, NoRecords, curves, frame, parts, rows_of_grid
 from analysis.statistics import expected_best
-from figures import fairness, fig1, fig2_caption, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7, recipe
+from figures import fairness, fig1, fig2, fig2_caption, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7, recipe
 
 PROVENANCE = {"experiment": "fig1ab", "tier": "laptop", "seeds": [0, 1], "runs": 4, "shown": 3, "changes": [],
               "missing": ["sgdm, lr 1, seed 0"], "environments": [{"commit": "a"}, {"commit": "b"}], "other_data": [],
@@ -104,7 +104,20 @@ def test_another_optimizer_has_its_own_rows_in_figures_4_and_5():
     assert "normalised_sgd | 0 of 1 |" in fig4.summary(cells)
     for figure in (fig4.draw(cells, provenance(epochs)), fig5.draw(fig5.cells(epochs), provenance(epochs))):
         names = row_names(figure)
-        assert names[-2:] == ["g, PowerSGD's length γ 0.4", "g, length lr"] and "SGDM" not in names
+        assert names[-2:] == ["SGD with PowerSGD's step length γ 0.4", "SGD with step length lr"]
+        assert "SGDM" not in names
+
+
+def test_figure_2s_legend_has_the_lines_of_both_panels_and_the_gradient_itself_is_thin():
+    norms = [{"grad_norm1": 1.0, "powered_norm1": 9.0}, {"grad_norm1": 2.0, "powered_norm1": 8.0}]
+    epochs = table(run("a", norms), run("b", norms, initial_lr=0.01), run("c", [{}, {}], label="sgd", gamma=None))
+    accuracy, norm = fig2.draw(epochs, provenance(epochs)).axes
+    legend = {line.get_color(): line.get_linestyle() for line in accuracy.get_legend_handles_labels()[0]}
+    assert len(legend) == 3
+    for line in norm.get_lines():
+        assert line.get_linestyle() == legend[line.get_color()]
+        powered = list(line.get_ydata()) in ([9, 8], [1, 1])
+        assert (line.get_linewidth() > 1) == powered
 
 
 def test_two_settings_of_a_cell_have_a_row_each():
