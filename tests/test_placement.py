@@ -126,7 +126,7 @@ worker.train_job = lambda config: os.getpid()
 engine = OnRay(Place("NVIDIA H100", 1), {"address": None, "gpus": 1, "cpus": 1})
 config = {"threads": 1, "dataset": {"folder": ""}, "launcher": {"gpus_per_run": 1}}
 for number in range(3):
-    engine.start(Some(config=lambda place: config, share=1, job=Some(run=Some(name=str(number)))))
+    engine.start(Some(config=lambda *place: config, share=1, job=Some(run=Some(name=str(number)))))
 pids = []
 while len(pids) < 3:
     pids += [pid for _, pid in engine.ended(1)]
