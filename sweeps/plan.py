@@ -174,7 +174,9 @@ class Experiment:
         self.label = "custom" if self.changes else self.base["tier"]
         self.name = self.base["experiment"] or "sweep"
         self.results = Path(self.base["results"])
-        self.archived = archive.rows_by_run(self.results / self.label) if self.base["archive"] else {}
+        self.archived: dict[str, list[dict]] = {}
+        for tier in sorted({*TIERS, self.label}) if self.base["archive"] else ():  # a run has one id at all tiers
+            self.archived |= archive.rows_by_run(self.results / tier)
         self.jobs: dict[tuple, Job] = {}  # by entry, stage, setting and seed, as of the latest plan
 
     def _neutral(self, key: str) -> bool:

@@ -11,7 +11,7 @@ from runs import archive, table
 from runs.identity import digest, science
 from training.execute import execute
 
-from .helpers import ROOT, make_config, run_of
+from .helpers import ROOT, make_config, plan_of, run_of
 
 
 def plan(*configs) -> dict:
@@ -143,3 +143,10 @@ def test_a_figure_names_the_runs_that_had_other_data(tmp_path, fake_mnist):
     archive.export(plan(*configs), tmp_path / "results" / "smoke" / "archive")
     _, provenance = collect(tmp_path / "results", "smoke", "trial", redraw=True)
     assert provenance["other_data"] == ["sgd, lr 0.01, depth 3, seed 2"]
+
+
+def test_a_run_that_is_archived_at_one_tier_counts_as_done_at_another():
+    """MNIST's experiments are the same at the laptop tier as in the paper."""
+    for tier in ("paper", "laptop"):
+        jobs = plan_of("experiment=fig2", f"tier={tier}", "archive=true")
+        assert jobs and all(job.done for job in jobs)
