@@ -74,7 +74,7 @@ def no_account(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(no_account, monkeypatch) -> Iterator[Server]:
-    """A W&B server on this machine, and an account there. It answers, so that patience with it costs nothing."""
+    """A W&B server on this machine, and an account there. It answers at once, so no test waits for it."""
     for name in ("PROBE_SECONDS", "INIT_SECONDS", "SECOND_INIT_SECONDS", "FINISH_SECONDS"):
         monkeypatch.setattr(wandb_session, name, 60)
     with Server() as server:

@@ -57,7 +57,7 @@ def plan_of(*given: str, seeds: Iterable[int] = ()) -> list[plan.Job]:
 
 
 def typed(program: str, *arguments: str) -> subprocess.CompletedProcess:
-    """What `python PROGRAM ARGUMENTS` does, as subprocess.run tells it, in this process: another imports torch first.
+    """Run `python PROGRAM ARGUMENTS` in this process, another imports torch first; returns what subprocess.run would.
 
     program: a script of the project, or `-m` with a module. What a process of its own would forget is restored.
     """

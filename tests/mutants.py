@@ -1,7 +1,7 @@
 """How many deliberate one-line mistakes the tests notice: `make mutants`.
 
 mutmut (configured in pyproject.toml) copies the code to mutants/, makes one mistake at a time in the modules that all
-results hang on, and runs the tests that pass through it. tests/mutants.md says what survives and why.
+results depend on, and runs the tests that execute it. tests/mutants.md says what survives and why.
 Exit status 1 if less than 90 % are noticed.
 """
 

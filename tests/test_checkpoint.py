@@ -141,7 +141,7 @@ def test_other_content_falls_back(saved, junk):
 
 
 def test_after_falling_back_the_next_save_leaves_an_intact_generation_behind_it(saved):
-    """The damaged newest must not become the previous one, or the next tear would leave none."""
+    """The damaged latest checkpoint must not become the previous one, or the next damage would leave none."""
     (saved.folder / NEWEST).write_bytes(b"damaged")
     assert generation(saved) == 1
     checkpoint.save(saved, state(3))
@@ -364,7 +364,7 @@ def test_killed_while_the_thread_writes_and_training_is_ahead_a_run_ends_in_the_
 
 
 def test_a_checkpoint_whose_thread_finds_no_memory_raises_and_nobody_waits_for_ever(tmp_path, monkeypatch):
-    """threading.Thread.start, which an executor calls at the first checkpoint, waits for ever for such a thread."""
+    """threading.Thread.start, which an executor calls at the first checkpoint, waits forever for such a thread."""
 
     def no_memory(*_):
         raise MemoryError

@@ -128,7 +128,7 @@ SAME = ("column", "between", "threshold", "tolerance", "paper", "reach", "epochs
 
 @pytest.mark.skipif(not HISTORY, reason="a clone without history")
 def test_each_claim_names_a_commit_that_has_its_thresholds():
-    """Whoever changes an argument and leaves the old commit there would print that it was fixed before."""
+    """A changed argument beside the old commit would say that it was fixed before."""
     found = {}
     for key, now in yaml.safe_load(claims.CLAIMS.read_text()).items():
         if not now.get("fixed"):
@@ -150,7 +150,7 @@ def test_each_claim_names_a_commit_that_has_its_thresholds():
 
 
 def test_the_counts_of_settings_are_the_plans():
-    """They stood in the file by hand until ad55c005760d."""
+    """They were written into the file by hand until ad55c005760d."""
     by_hand = {"fig4-sgd-fails-at-13": 4, "fig4-powersgd-trains-14": 40, "fig4-nothing-trains-15": 44,
                "fig4-one-length-13": 16, "fig4-one-length-15": 16}  # fmt: skip
     for key, count in by_hand.items():

@@ -60,7 +60,7 @@ def moved(module: nn.Module, to=None, memory_format=torch.preserve_format) -> nn
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """What autocast asks of a machine before it believes in its GPU."""
+    """What autocast checks before it uses a GPU."""
     monkeypatch.setattr(nn.Module, "to", moved)
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)

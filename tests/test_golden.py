@@ -53,7 +53,7 @@ def test_a_name_spelled_out_is_that_of_its_config(name):
 
 
 def test_the_seeds_of_a_purpose_are_the_committed_ones():
-    """Weights, order and augmentation of every run that was ever trained hang on them."""
+    """The weights, order and augmentation of every run so far depend on them."""
     seeds = {
         (0, "weights"): 133441691874178746,
         (0, "training"): 3451234928535173333,

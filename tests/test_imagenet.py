@@ -1,4 +1,4 @@
-"""ImageFolderDataset: the same bits for every number of workers, broken pictures, the tree, shards."""
+"""ImageFolderDataset: the same bits for any number of workers, broken pictures, the folder tree, shards."""
 
 import io
 import multiprocessing

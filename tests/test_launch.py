@@ -72,7 +72,7 @@ def finished(process, seconds=90):
 
 
 def runs(results: Path) -> list[Run]:
-    """Those of the plan, which is there as soon as it is written."""
+    """The runs of the plan; none before it is written."""
     paths = list(results.glob("*/plan-fig2.json"))
     return [Run(entry["folder"]) for entry in json.loads(paths[0].read_text())["runs"]] if paths else []
 
@@ -273,7 +273,7 @@ print(os.waitpid(tracker._pid, os.WNOHANG)[0], signal.SIGHUP in signal.pthread_s
 
 
 def test_what_multiprocessing_keeps_beside_workers_outlives_a_closed_terminal():
-    """A tracker that died and was started again printed a traceback for each thing that it had not seen made."""
+    """A restarted tracker printed a traceback for each resource that was made before."""
     done = subprocess.run([sys.executable, "-c", TRACKER], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["0", "False"], done.stderr
 

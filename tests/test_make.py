@@ -17,7 +17,7 @@ echo "$@" >> pip.log
 
 @pytest.fixture
 def make(tmp_path):
-    """A checkout whose environment notes what is installed; runs make there and returns what became of it."""
+    """A checkout whose environment records what is installed; runs make there and returns the outcome."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name in COMMANDS:

@@ -115,7 +115,7 @@ def in_use(spans: list[Span], slots: int, since: float) -> float:
     return sum(max(0.0, span.ended - max(span.began, since)) for span in spans) / (end - since) / slots
 
 
-# Three tasks of an engine for one GPU, in the place of whose runs their processes are told.
+# Three tasks of an engine for one GPU; instead of training, each says which process it is in.
 TASKS = """
 import os
 from types import SimpleNamespace as Some
@@ -148,7 +148,7 @@ def test_ray_places_forty_runs_on_eight_gpus_of_two_nodes_one_of_which_is_lost(t
     """A worker is killed, then a node; another node comes. Each run has its own GPU, and no GPU waits for a round."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # its workers give way to everything else, and would never be done
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else its workers have the lowest priority and never finish
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 4})
     try:
         lost = cluster.add_node(num_cpus=4, num_gpus=4)

@@ -249,7 +249,7 @@ WITHOUT_GRADIENT = 2
 
 
 def random_grads(dtype):
-    """Float64: with zeros. Float32: at least 0.5: sigma's slope at 0 would blow rounding up to a step."""
+    """Float64: with zeros. Float32: at least 0.5: sigma's slope at 0 would turn rounding into a step."""
     for shape in SHAPES:
         g = torch.randn(shape, dtype=torch.float64)
         yield (g * (torch.rand(shape) > 0.1) if dtype == torch.float64 else g + 0.5 * g.sign()).to(dtype)

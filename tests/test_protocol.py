@@ -18,7 +18,7 @@ def test_the_highest_accuracy_wins():
 
 
 def test_the_reason_says_what_the_choice_was_among():
-    """In words that stand in the plan and in a figure's caption."""
+    """In the words of the plan and of a figure's caption."""
     best, next_best = (
         Score(setting(0.01), 0.93, 30),
         Score((("optimizer.lr", 0.1), ("optimizer.gamma", 0.5)), 0.9295, 40),

@@ -1,4 +1,4 @@
-"""The queue of runs, where they are placed, and what a lease is worth; nothing here trains."""
+"""The queue of runs, where they are placed, and what a lease guarantees; nothing here trains."""
 
 import json
 import os
@@ -122,7 +122,7 @@ def test_a_run_that_dies_three_times_without_a_new_epoch_is_given_up(queue, tmp_
         for death in range(4):
             one._start()
             if death == 0:
-                end(fragile.run, "running", epoch=1)  # it came further
+                end(fragile.run, "running", epoch=1)  # it got further
             one.engine.end(fragile, finish=False)
             (ended,) = one.engine.ended(0)
             one.running.clear()

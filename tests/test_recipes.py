@@ -42,7 +42,7 @@ def test_a_recipe_works_as_it_stands(recipe, checkout):
     for name, content in files:
         target = checkout / name
         before = target.read_text() if target.exists() else ""
-        target.write_text(before + content)  # a claim goes to the end of a file that is there
+        target.write_text(before + content)  # a claim is appended to an existing file
     environment = clean_environment(checkout) | {"PYTHONPATH": str(checkout), "WANDB_MODE": "disabled"}
     for line in commands:
         program, *arguments = line.split()

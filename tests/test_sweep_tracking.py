@@ -45,4 +45,4 @@ def test_a_sweep_with_selection_says_of_each_run_what_it_is_for(tmp_path):
         assert {"synthetic", "mlp", run["label"]} <= set(run["tags"])
     assert all(len(settings) == 1 for settings in groups.values())  # one setting a group, whatever its seeds
     curves = {run["config"]["update"]["curve"] for run in found.values()}
-    assert len(curves) > len(groups)  # seeds that select and seeds that report are drawn apart
+    assert len(curves) > len(groups)  # seeds that select and seeds that report are drawn separately

@@ -17,7 +17,7 @@ from .test_tracking import agrees, logged, silence, stopping
 pytestmark = pytest.mark.usefixtures("no_account")
 
 
-@pytest.mark.slow  # depends on when the server went mute
+@pytest.mark.slow  # depends on when the server stopped answering
 def test_what_a_lost_server_lacks_is_sent_afterwards_and_once(tmp_path, fake_mnist, server, monkeypatch):
     config = make_config(tmp_path, epochs=4, **{"wandb.mode": "online", "wandb.artifacts": "tables"})
     with pytest.raises(Interrupted):

@@ -502,7 +502,7 @@ def test_final_loss_is_the_last_quarter_and_inf_where_it_diverged():
     assert mnist.final_loss([{"loss": 1.0}, {"loss": math.nan}]) == math.inf
 
 
-# The front door
+# The command
 
 
 BAD = {

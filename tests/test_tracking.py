@@ -508,7 +508,7 @@ def test_a_failing_online_start_becomes_an_offline_one(tmp_path, fake_mnist, fak
 def test_online_without_credentials_never_reaches_wandb_s_question(
     tmp_path, fake_mnist, fake_wandb, monkeypatch, mode, environment
 ):
-    """At a terminal wandb.init(mode="online") without a key asks "Enter your choice:" and waits for ever."""
+    """At a terminal wandb.init(mode="online") without a key asks "Enter your choice:" and waits forever."""
     monkeypatch.setenv("WANDB_MODE", environment)
     monkeypatch.setattr(wandb_session, "has_credentials", lambda server: False)
     fake = fake_wandb()

@@ -52,7 +52,7 @@ def steps(norm: bool, sync: bool = False) -> dict:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    with World.from_environment().connected(torch.device("cpu")):  # once: a second time may wait for ever
+    with World.from_environment().connected(torch.device("cpu")):  # once: a second time may wait forever
         found = {norm: steps(norm) for norm in (False, True)}
         try:
             steps(norm=True, sync=True)

@@ -306,7 +306,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
-        with contextlib.suppress(OSError):  # who asked has given up
+        with contextlib.suppress(OSError):  # the client has given up
             self.wfile.write(answer)
 
     do_GET = do_PUT = do_POST

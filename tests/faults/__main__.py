@@ -1,4 +1,4 @@
-"""`make test-faults`: what becomes of runs, archives, figures, merges and reports under thousands of faults.
+"""`make test-faults`: what happens to runs, archives, figures, merges and reports under thousands of faults.
 
     python -m tests.faults [--share 1.0] [--jobs 2] [--only WORD] [--write]
 
@@ -27,7 +27,7 @@ from .harness import Table, preload
 ROOT = Path(__file__).resolve().parents[2]
 WARM = ("training.execute", "training.rerun", "torchvision", "tqdm", "models", "sweeps.plan", "sweeps.launch",
         "sweeps.show", "sweeps.verify", "matplotlib.backends.backend_svg")  # fmt: skip
-SLOW = {"a CNN's run": 3, "a figure": 4, "a plan's costs": 2}  # of whose cases so many times fewer are tried
+SLOW = {"a CNN's run": 3, "a figure": 4, "a plan's costs": 2}  # so many times fewer of their cases are tried
 Part = Callable[[Table, Path, random.Random], object]
 
 
@@ -84,7 +84,7 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
     assert child(lambda: mlp.act(whole)).status == 0
     machine.interrupt(mlp, stopped)
     forked, started = sweeps.sweep_of("a sweep"), sweeps.sweep_of("a sweep", warm=False)
-    wide = sweeps.sweep_of("a sweep", "model.width=256")  # whose tensors the allocator asks the kernel for
+    wide = sweeps.sweep_of("a sweep", "model.width=256")  # tensors for which the allocator asks the kernel
     found: dict[str, Part] = {
         "files of results": lambda table, at, choose: damage.files_of_results(results, at, table, times(100), choose),
         "files of runs": lambda table, at, choose: damage.files_of_runs(

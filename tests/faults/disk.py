@@ -52,7 +52,7 @@ def failing_calls(scenario: Scenario, scratch: Path, table: Table, share: float,
 
 
 def again(scenario: Scenario, folder: Path, expected: object, about: str) -> tuple[str, str]:
-    """The same command once more, undisturbed: what became of it."""
+    """The outcome of the same command once more, undisturbed."""
     done = child(lambda: scenario.act(folder))
     if done.traceback:
         return "traceback", f"{about}; again: {done}"

@@ -128,7 +128,7 @@ def program(name: str, *arguments: str) -> Callable[[], None]:
 
 @dataclass
 class Table:
-    """What became of all cases, by fault; a case that is none of same, refused or noticed is lost, silent or both."""
+    """The outcomes of all cases, by fault; a case that is none of same, refused or noticed is lost, silent or both."""
 
     counts: dict[str, Counter] = field(default_factory=dict)
     bad: list[str] = field(default_factory=list)
