@@ -21,10 +21,11 @@ from .test_launch import in_training, owner, runs, wait_for
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ARGUMENTS = [
-    "experiments=[fig2,fig2_caption]", "tier=smoke", "seeds=[0,1,2,3,4]", "dataset.subset=256",
+    "experiments=[fig2,fig2_caption]", "tier=smoke", "seeds=[0,1,2,3]", "dataset.subset=256",
     "dataset.test_subset=256", "wandb.mode=disabled", "device=cpu",
 ]  # fmt: skip
 EPOCHS = 40
+LEAST = 80  # percent of the GPUs' time; about 90 on two busy cores, docs/measurements.md
 
 
 # sweep.py in a process that leaves the places and times of its runs in the folder of the results.
@@ -72,7 +73,7 @@ def timeless(run: Run) -> list[dict]:
 
 
 def test_local_workers_share_eight_gpus_and_a_killed_one_costs_nothing(tmp_path, real_mnist):
-    sweep = begin(tmp_path, real_mnist, "launcher=local", "launcher.gpus=8", "epochs=12")
+    sweep = begin(tmp_path, real_mnist, "launcher=local", "launcher.gpus=8", f"epochs={EPOCHS}")
     victim = wait_for(lambda: in_training(tmp_path, 1), 300)
     at_once = 0
     for _ in range(20):
@@ -84,9 +85,9 @@ def test_local_workers_share_eight_gpus_and_a_killed_one_costs_nothing(tmp_path,
     (use,) = re.findall(r"8 GPUs, in use (\d+)%", out)
     found = [Run(folder) for folder in (tmp_path / "runs").iterdir()]
     print(f"{len(found)} runs, {at_once} at once, {use} % of the time in use")
-    assert all(run.ended() for run in found) and len(found) >= 40 and 1 < at_once <= 8
-    assert int(use) >= 90
-    same_as_here(tmp_path, real_mnist, "epochs=12")
+    assert all(run.ended() for run in found) and len(found) == 40 and 1 < at_once <= 8
+    assert int(use) >= LEAST
+    same_as_here(tmp_path, real_mnist, f"epochs={EPOCHS}")
 
 
 def same_as_here(folder: Path, data: Path, *arguments: str) -> None:
@@ -153,9 +154,7 @@ def test_ray_places_forty_runs_on_eight_gpus_of_two_nodes_one_of_which_is_lost(t
     try:
         lost = cluster.add_node(num_cpus=4, num_gpus=4)
         where = [f"launcher.address={cluster.address}", "launcher.gpus=8"]
-        sweep = begin(
-            tmp_path, real_mnist, "launcher=ray", *where, "seeds=[0,1,2,3]", f"epochs={EPOCHS}", program=KEEPING
-        )
+        sweep = begin(tmp_path, real_mnist, "launcher=ray", *where, f"epochs={EPOCHS}", program=KEEPING)
         victim = wait_for(lambda: in_training(tmp_path, 1) or ended(sweep), 300)
         if pid := owner(victim):
             os.kill(pid, signal.SIGKILL)
@@ -173,5 +172,5 @@ def test_ray_places_forty_runs_on_eight_gpus_of_two_nodes_one_of_which_is_lost(t
     assert at_once(spans) == 8
     for place in {span.place for span in spans}:  # both nodes are on this host, and number their GPUs from 0 to 3
         assert "GPU" in place and at_once([span for span in spans if span.place == place]) <= 2
-    assert use >= 0.8
+    assert 100 * use >= LEAST
     same_as_here(tmp_path, real_mnist, f"epochs={EPOCHS}")

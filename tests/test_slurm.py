@@ -285,9 +285,7 @@ def test_jobs_of_two_gpus_survive_the_time_limit_and_the_death_of_a_rank_with_th
 @pytest.mark.timeout(900)
 def test_forty_runs_of_two_experiments_share_eight_gpus_whose_node_is_lost(tmp_path, real_mnist, slurm):
     """A job is killed, too. Each run has its own GPU, no GPU waits for a round, and the metrics are the same."""
-    sweep = forty.begin(
-        tmp_path, real_mnist, "launcher=slurm", "launcher.gpus_per_node=1", "seeds=[0,1,2,3]", "epochs=12"
-    )
+    sweep = forty.begin(tmp_path, real_mnist, "launcher=slurm", "launcher.gpus_per_node=1", "epochs=12")
     wait_for(lambda: in_training(tmp_path, 1) or forty.ended(sweep), 200)
     lose_node(slurm, [pid for run in runs(tmp_path) if (pid := owner(run))])
     start_node(slurm)
@@ -308,7 +306,7 @@ def test_forty_runs_of_two_experiments_share_eight_gpus_whose_node_is_lost(tmp_p
     assert len(places) == 8 == forty.at_once(spans)
     for place in places:
         assert "GPU" in place and forty.at_once([span for span in spans if span.place == place]) == 1
-    assert shares[0] >= 0.8
+    assert 100 * shares[0] >= forty.LEAST
     forty.same_as_here(tmp_path, real_mnist, "epochs=12")
 
 
