@@ -38,7 +38,7 @@ def draw(epochs: pd.DataFrame, provenance: dict):
         label = f"{names.entry(first['entry'])}, lr {first['initial_lr']:g}"
         label += "" if pd.isna(first["gamma"]) else f", γ {first['gamma']:g}"
         style.curves(accuracy, curves(chosen, "train_acc"), label, colour, dash)
-        powered = chosen["powered_norm1"].notna().any()
+        powered = bool(chosen["powered_norm1"].notna().any())
         for column in ["grad_norm1", "powered_norm1"][: 1 + powered]:
             norms(norm, chosen, column, colour, dash, thin=powered and column == "grad_norm1")
     for stated in reference()["figure2"]:

@@ -111,6 +111,15 @@ def test_a_link_to_a_claim_opens_what_it_is_folded_in(opened):
     assert 0 <= top < WIDTHS[1280]
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_what_a_link_leads_to_is_not_below_the_filters(opened, width):
+    for target in ("paper-figure2", "figure-5", "fig2-powersgd-caption"):
+        run = opened(width, f"#{target}")
+        assert run(f"""const box = document.getElementById('{target}').getBoundingClientRect();
+            const tools = document.querySelector('.tools').getBoundingClientRect();
+            return box.top >= tools.bottom && box.top < {WIDTHS[width] // 2};"""), target
+
+
 def test_evidence_opens_to_its_runs(browser, opened):
     run = opened(ending="#fig2-powersgd-lower-lr")
     run("document.querySelector('#fig2-powersgd-lower-lr details.evidence > summary').click()")
