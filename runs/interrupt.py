@@ -1,7 +1,9 @@
 """Ctrl-C, SIGTERM and a closed terminal end a run between two steps, with its state saved. Standard library only."""
 
+import _thread
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -32,6 +34,24 @@ def during_imports(number, frame) -> None:
     signal.default_int_handler(number, inner)
 
 
+def send_again(ignored) -> None:
+    """As sys.unraisablehook: sends a signal again whose exception Python ignores.
+
+    That happens to what a handler raises while a destructor or a weak reference's callback runs.
+    """
+    error = ignored.exc_value
+    number = error.signal if isinstance(error, Interrupted) else signal.SIGINT
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        _thread.start_new_thread(_send, (number,))
+    else:
+        sys.__unraisablehook__(ignored)
+
+
+def _send(number: int) -> None:
+    time.sleep(0.01)
+    os.kill(os.getpid(), number)
+
+
 class StopRequest:
     """While the block runs, SIGINT, SIGTERM and SIGHUP only set a flag that the loop checks.
 
@@ -50,11 +70,14 @@ class StopRequest:
             kept = [number for number in self.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
             self.before = {number: signal.signal(number, self._note) for number in kept}
             self.before[signal.SIGCONT] = signal.signal(signal.SIGCONT, self._continued)
+            self.hook, sys.unraisablehook = sys.unraisablehook, send_again
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        if self.before:
+            sys.unraisablehook = self.hook
 
     def check(self) -> None:
         if self.requested:

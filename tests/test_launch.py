@@ -288,3 +288,19 @@ def test_a_second_ctrl_c_ends_a_worker_s_run_and_nothing_where_it_has_none():
         stop._note(signal.SIGINT, None)
     with pytest.raises(KeyboardInterrupt):
         stop._note(signal.SIGINT, None)
+
+
+def test_a_signal_during_a_destructor_is_not_lost(capfd):
+    """There Python ignores what the handler raises, with a traceback."""
+
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with Stop() as stop:
+        stop.in_job = True
+        dying = Dying()
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            del dying
+            time.sleep(5)
+    assert "Traceback" not in capfd.readouterr().err

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WARM = ("training.execute", "training.rerun", "torchvision", "tqdm", "models", "sweeps.plan", "sweeps.launch",
         "sweeps.show", "sweeps.verify", "matplotlib.backends.backend_svg")  # fmt: skip
 SLOW = {"a CNN's run": 3, "a figure": 4, "a plan's costs": 2}  # so many times fewer of their cases are tried
+PATIENT = {"SLURM"}  # parts that mostly wait: they start first, beside the others
 Part = Callable[[Table, Path, random.Random], object]
 
 
@@ -126,17 +127,17 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
 
 def together(found: dict[str, Part], scratch: Path, jobs: int, table: Table) -> None:
     """Each part in a process of its own, so many at a time; their counts are added in the order of the parts."""
-    waiting, running = list(found), set()
+    waiting, running = sorted(found, key=lambda name: name not in PATIENT), {}
     while waiting or running:
-        if waiting and len(running) < jobs:
+        if waiting and sum(name not in PATIENT for name in running.values()) < jobs:
             name = waiting.pop(0)
             pid = os.fork()
             if pid == 0:
                 os._exit(alone(name, found[name], scratch))
-            running.add(pid)
+            running[pid] = name
         else:
             pid, status = os.wait()
-            running.discard(pid)
+            running.pop(pid, None)
             if status:
                 table.bad.append(f"a part of the suite itself failed: {status}")
     for name in found:
