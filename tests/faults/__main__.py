@@ -29,6 +29,7 @@ WARM = ("training.execute", "training.rerun", "torchvision", "tqdm", "models", "
         "sweeps.show", "sweeps.verify", "matplotlib.backends.backend_svg")  # fmt: skip
 SLOW = {"a CNN's run": 3, "a figure": 4, "a plan's costs": 2}  # so many times fewer of their cases are tried
 PATIENT = {"SLURM"}  # parts that mostly wait: they start first, beside the others
+LONGEST = "command lines"  # starts next, so that nothing is left to wait for it alone
 Part = Callable[[Table, Path, random.Random], object]
 
 
@@ -127,7 +128,7 @@ def parts(scratch: Path, share: float) -> dict[str, Part]:
 
 def together(found: dict[str, Part], scratch: Path, jobs: int, table: Table) -> None:
     """Each part in a process of its own, so many at a time; their counts are added in the order of the parts."""
-    waiting, running = sorted(found, key=lambda name: name not in PATIENT), {}
+    waiting, running = sorted(found, key=lambda name: (name not in PATIENT, name != LONGEST)), {}
     while waiting or running:
         if waiting and sum(name not in PATIENT for name in running.values()) < jobs:
             name = waiting.pop(0)
