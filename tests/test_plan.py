@@ -203,6 +203,7 @@ def test_the_seeds_that_select_may_not_report(tmp_path):
 
 
 def test_a_plan_says_that_several_gpus_for_a_run_are_assumed_to_be_as_many_times_as_fast(tmp_path):
+    pytest.importorskip("submitit")
     arguments = [*MADE_UP, "+grid.paper.sgd.lr=[0.1]", "launcher=slurm", "plan=true", f"results={tmp_path}"]
     assert "2 times as fast" in sweep(*arguments, "launcher.gpus_per_run=2").stdout
     assert "times as fast" not in sweep(*arguments).stdout

@@ -138,4 +138,4 @@ def job_type(config: dict, stage: str | None, tuned: bool) -> str:
         return "control"
     if stage == "grid":
         return "select" if tuned else "report"
-    return "refine" if stage == "extend" else stage or "single"
+    return {"extend": "refine", "final": "select"}.get(stage or "", stage) or "single"
