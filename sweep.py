@@ -112,6 +112,7 @@ def sweep(experiments: list, here, config) -> None:
     """Train the missing runs, and those that the protocol adds as runs end, in one queue."""
     from sweeps import show
     from sweeps.cost import Costs, calibrate
+    from sweeps.plan import in_turns
 
     plans = [experiment.plan() for experiment in experiments]
     hours = show.total(plans, here).hours[1]
@@ -145,7 +146,7 @@ def sweep(experiments: list, here, config) -> None:
 
         with Queue(engine(here, launcher), config.retry, estimate) as queue:
             while True:
-                queue.add(job for plan in plans for job in plan.wanted())
+                queue.add(job for plan in plans for job in in_turns(plan.wanted()))
                 changed = queue.wait()
                 if not changed:
                     break

@@ -14,17 +14,18 @@ from analysis.records import EXPERIMENTS, best, last, parts
 from analysis.statistics import t_interval
 from analysis.tables import interval, markdown
 
-from .recipe import Figure, missing, reported
+from .recipe import Figure, missing, so_far
 
 
 def make(train: str, test: str, regime: str, epochs: pd.DataFrame, provenance: dict) -> dict:
-    epochs = reported(epochs, provenance)
+    epochs = so_far(epochs)
     task = names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
     title = f"# Figure 1({train}, {test}){regime.replace('_', ', ')}: {task}, tier {provenance['tier']}"
+    shown = provenance | {"seeds": sorted(epochs["seed"].unique().tolist()), "shown": epochs["run"].nunique()}
     return {
-        f"figure1{train}{regime}": draw(epochs, provenance, "train_acc", f"({train}) {task}"),
-        f"figure1{test}{regime}": draw(epochs, provenance, "test_acc", f"({test}) {task}"),
-        f"figure1{train}{test}{regime}.md": f"{title}\n\n{table(epochs)}{missing(provenance)}",
+        f"figure1{train}{regime}": draw(epochs, shown, "train_acc", f"({train}) {task}"),
+        f"figure1{test}{regime}": draw(epochs, shown, "test_acc", f"({test}) {task}"),
+        f"figure1{train}{test}{regime}.md": f"{title}\n\n{table(epochs)}{preliminary(epochs)}{missing(provenance)}",
     }
 
 
@@ -38,9 +39,10 @@ def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
         top = best(chosen, column)[column]
         labels.append(names.entry(str(entry)))
         stated = paper.get(str(chosen["label"].iloc[0])) if test else None
-        text = f", best {top.mean():.2%}" + (f" (paper {stated:.2%})" if stated else "")
+        stated_too = f" (paper {stated:.2%})" if stated else ""
+        text = f", best {top.mean():.2%}" * test + (stated_too if is_chosen(chosen) else " so far")
         series, each = parts(chosen, column)
-        style.curves(axes, series, labels[-1] + text * test, colour, dash, parts=each, band=False)
+        style.curves(axes, series, labels[-1] + text, colour, dash, parts=each, band=False)
         mean, low, high = t_interval(top)
         ends.errorbar(index, mean, [[mean - low], [high - mean]], color=colour, marker="o", markersize=4, capsize=2)
         if stated and provenance["tier"] == "paper":  # a smaller tier is not comparable with the paper's numbers
@@ -48,8 +50,9 @@ def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
     axes.set(xlabel="epoch", ylabel="test accuracy" if test else "train accuracy (running)")
     ends.set_xticks(range(len(labels)), labels, rotation=90)
     ends.set_title("best epoch, 95 % interval" + "; ◇ paper" * (test and provenance["tier"] == "paper"), fontsize=8)
-    figure.suptitle(title + style.reduced(provenance), fontsize=10)
-    figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0.065))
+    state = "" if is_chosen(epochs) else ", preliminary"
+    figure.suptitle(title + style.reduced(provenance) + state, fontsize=10)
+    figure.legend(*axes.get_legend_handles_labels(), loc="upper center", ncols=2, bbox_to_anchor=(0.5, 0.235))
     figure.tight_layout(rect=(0, 0.23, 1, 1))
     style.stamp(figure, provenance)
     return figure
@@ -66,6 +69,18 @@ def table(epochs: pd.DataFrame) -> str:
                       *map(interval, values)])  # fmt: skip
     header = ["optimizer", "lr", "gamma", "seeds", "best test accuracy", "last test accuracy", "best train accuracy"]
     return markdown(header, lines)
+
+
+def preliminary(epochs: pd.DataFrame) -> str:
+    """What the table says about the entries whose setting the protocol has not chosen yet."""
+    entries = [names.optimizer(str(entry)) for entry in epochs[epochs["stage"] != "report"]["entry"].unique()]
+    if not entries:
+        return ""
+    return f"\nPreliminary: the best setting so far, from its selecting seeds, of {', '.join(entries)}.\n"
+
+
+def is_chosen(epochs: pd.DataFrame) -> bool:
+    return bool((epochs["stage"] == "report").all())
 
 
 def pair(experiment: str) -> Figure:

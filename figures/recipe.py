@@ -84,6 +84,22 @@ def reported(epochs: pd.DataFrame, provenance: dict) -> pd.DataFrame:
     return found
 
 
+def so_far(epochs: pd.DataFrame) -> pd.DataFrame:
+    """As `reported`, but of an entry that has nothing chosen, its selecting runs with the best setting tried.
+
+    The best is by the images that select, among the settings with the most seeds.
+    """
+    column = "validation_acc" if "validation_acc" in epochs and epochs["validation_acc"].notna().any() else "test_acc"
+    found = []
+    for _, runs in epochs.groupby("label", sort=False):
+        shown = runs[runs["stage"] == "report"]
+        if shown.empty:
+            scores = records.best(runs, column).groupby("setting", sort=False)[column].agg(["size", "mean"])
+            shown = runs[runs["setting"] == scores[scores["size"] == scores["size"].max()]["mean"].idxmax()]
+        found.append(shown)
+    return pd.concat(found)
+
+
 def missing(provenance: dict) -> str:
     count = len(provenance["missing"])
     return f"\n{style.counted(count, 'run')} {'is' if count == 1 else 'are'} missing.\n" if count else ""

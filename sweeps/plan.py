@@ -457,6 +457,22 @@ def selection_rows(selections: list[Selection]) -> list[dict]:
     return rows
 
 
+def in_turns(jobs: list[Job]) -> list[Job]:
+    """A run of each entry in turn, first seeds first and from the middle of each list outwards.
+
+    So a sweep soon has a first run of every entry, with a setting that is not at the edge of its grid.
+    """
+    cells: dict[tuple, list[Job]] = {}
+    for job in jobs:
+        cells.setdefault((job.label, job.config["seed"]), []).append(job)
+    entries: dict[str, list[Job]] = {}
+    for (label, _), cell in cells.items():
+        middle = (len(cell) - 1) / 2
+        outwards = sorted((abs(place - middle), place) for place in range(len(cell)))
+        entries.setdefault(label, []).extend(cell[place] for _, place in outwards)
+    return [job for turn in itertools.zip_longest(*entries.values()) for job in turn if job]
+
+
 def counts(jobs: list[Job]) -> Counter:
     """How many jobs are finished, diverged, running, stopped, failed, waiting, or in the archive."""
     return Counter(state(job) for job in jobs)

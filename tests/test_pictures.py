@@ -192,6 +192,26 @@ def test_figures_1_and_7_show_chosen_settings_alone():
         recipe.reported(both, PROVENANCE | {"missing": ["adam, lr 0.01, seed 0"]})
 
 
+def test_figure_1_shows_the_best_so_far_of_what_has_not_been_chosen_and_says_so():
+    shown = run("a", [{"test_acc": 0.4}]), run("b", [{"test_acc": 0.5}])
+    adam = {"label": "adam", "optimizer": "adam", "gamma": None, "stage": "grid"}
+    tried = [
+        run("c", [{"test_acc": 0.7, "validation_acc": 0.2}], **adam),
+        run("d", [{"test_acc": 0.6, "validation_acc": 0.3}], initial_lr=0.2, **adam),
+    ]
+    epochs = table(*shown, *tried)
+    assert list(recipe.so_far(epochs)["run"]) == ["a", "b", "d"]
+    more = run("e", [{"test_acc": 0.1, "validation_acc": 0.1}], seed=1, **adam)
+    assert list(recipe.so_far(table(*shown, *tried, more))["run"]) == ["a", "b", "c", "e"]  # two seeds before one
+    made = fig1.make("a", "b", "", epochs, provenance(epochs))
+    text, test = made["figure1ab.md"], drawn(made["figure1b"])
+    assert "Preliminary: the best setting so far, from its selecting seeds, of Adam.\n" in text
+    assert "reduced, preliminary" in test and "Adam, best 60.00% so far" in test
+    assert "PowerSGD, best 45.00%" in test
+    final = fig1.make("a", "b", "", table(*shown), provenance(table(*shown)))
+    assert "reliminary" not in final["figure1ab.md"] + drawn(final["figure1a"])
+
+
 def test_figure_7_draws_what_is_there():
     epochs = table(run("a", [{}, {}]), run("b", [{}, {}], label="powersgdr"))
     assert "PowerSGDR, best test 50.00% (paper 94.64%)" in drawn(fig7.draw(epochs, provenance(epochs)))

@@ -15,6 +15,7 @@ import yaml
 
 from runs import archive, table
 from runs.run import Run
+from sweeps.plan import Job, in_turns
 
 from .helpers import ROOT, assert_same, outcome, typed
 
@@ -349,3 +350,13 @@ def wait_for_group(group: int) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("a process of the killed sweep is left")
+
+
+def test_a_sweep_soon_has_a_run_of_every_entry_from_the_middle_of_its_grid():
+    jobs = [Job(label, "grid", (("optimizer.lr", lr),), {"seed": seed}, [])
+            for label, count in (("sgdm", 3), ("powersgd", 9), ("adam", 1))
+            for seed in (0, 1) for lr in range(count)]  # fmt: skip
+    order = [(job.label, job.setting[0][1], job.config["seed"]) for job in in_turns(jobs)]
+    assert order[:5] == [("sgdm", 1, 0), ("powersgd", 4, 0), ("adam", 0, 0), ("sgdm", 0, 0), ("powersgd", 3, 0)]
+    assert [place[1:] for place in order if place[0] == "sgdm"] == [(1, 0), (0, 0), (2, 0), (1, 1), (0, 1), (2, 1)]
+    assert sorted(order) == sorted((job.label, job.setting[0][1], job.config["seed"]) for job in jobs)
