@@ -1,5 +1,6 @@
 """One queue for the runs of all experiments of a command, longest first; their outcomes are read from disk."""
 
+import math
 import os
 import sys
 import threading
@@ -75,9 +76,15 @@ class Queue:
         return over
 
     def _start(self) -> set[str]:
-        """Start what the engine has room for, the longest first and retries last; returns names of ended runs."""
+        """Start what the engine has room for, the longest first and retries last; returns names of ended runs.
+
+        Runs that differ in length by less than a factor of two keep the order in which they were added.
+        """
         over = set()
-        self.waiting.sort(key=lambda task: (task.tries, -task.seconds))
+        longest = max((task.seconds for task in self.waiting), default=0.0)
+        self.waiting.sort(
+            key=lambda task: (task.tries, int(math.log2(longest / task.seconds)) if task.seconds else math.inf)
+        )
         while self.waiting and not stop.requested and self.engine.room(self.waiting[0]):
             task = self.waiting.pop(0)
             if task.job.run.ended():  # another sweep has trained it

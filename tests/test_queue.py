@@ -85,6 +85,14 @@ def test_the_longest_runs_begin_first_and_a_run_of_two_experiments_is_trained_on
         assert len(one.waiting) == 1
 
 
+def test_runs_of_about_one_length_begin_in_the_order_in_which_they_were_added(queue, tmp_path):
+    jobs = [job(tmp_path, seed) for seed in range(3)]
+    with queue(lambda job: 100 + job.config["seed"]) as one:
+        one.add(jobs)
+        one._start()
+        assert [name for name, _ in one.engine.started] == [jobs[0].run.name, jobs[1].run.name]
+
+
 def test_there_is_no_barrier_a_run_that_was_asked_for_later_begins_beside_one_that_still_trains(queue, tmp_path):
     long, short, later = (job(tmp_path, seed) for seed in range(3))
     with queue(lambda job: 9 - job.config["seed"]) as one:
