@@ -1,4 +1,4 @@
-"""Figure 1(a)'s first drop of the learning rate, with it inside the velocity (equation (4)) or outside (torch's SGD)."""
+"""Figure 1(a) at the first drop of the learning rate, with it inside the velocity (equation (4)) or outside (torch)."""
 
 import pandas as pd
 

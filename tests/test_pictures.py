@@ -10,7 +10,21 @@ import pytest
 from analysis import budget, style
 from analysis.records import METRICS, NoRecords, curves, frame, parts, rows_of_grid
 from analysis.statistics import expected_best
-from figures import fairness, fig1, fig2, fig2_caption, fig3, fig4, fig4_layers, fig4_rule, fig5, fig6, fig7, recipe
+from figures import (
+    fairness,
+    fig1,
+    fig1_velocity,
+    fig2,
+    fig2_caption,
+    fig3,
+    fig4,
+    fig4_layers,
+    fig4_rule,
+    fig5,
+    fig6,
+    fig7,
+    recipe,
+)
 
 PROVENANCE = {"experiment": "fig1ab", "tier": "laptop", "seeds": [0, 1], "runs": 4, "shown": 3, "changes": [],
               "missing": ["sgdm, lr 1, seed 0"], "environments": [{"commit": "a"}, {"commit": "b"}], "other_data": [],
@@ -210,6 +224,19 @@ def test_figure_1_shows_the_best_so_far_of_what_has_not_been_chosen_and_says_so(
     assert "PowerSGD, best 45.00%" in test
     final = fig1.make("a", "b", "", table(*shown), provenance(table(*shown)))
     assert "reliminary" not in final["figure1ab.md"] + drawn(final["figure1a"])
+
+
+def test_the_drop_is_drawn_for_both_forms_of_momentum_and_a_form_without_runs_is_left_out():
+    epochs = table(
+        run("a", [{"train_acc": 0.1 if epoch == 61 else 0.8} for epoch in range(1, 81)], label="powersgdm"),
+        run("b", [{"train_acc": 0.9, "test_acc": 0.7}] * 80, label="powersgdm-outside"),
+        run("c", [{"train_acc": 0.3}] * 80, label="sgdm"),
+    )
+    inside, outside, sgdm = fig1_velocity.table(epochs).splitlines()[2:]
+    assert inside == "| PowerSGDM | inside | 1 | 0.8000 | 0.1000 | 0.8000 | 0.5000 |"
+    assert outside == "| PowerSGDM | outside | 1 | 0.9000 | 0.9000 | 0.9000 | 0.7000 |" and "| SGDM | outside |" in sgdm
+    words = drawn(fig1_velocity.draw(epochs, provenance(epochs)))
+    assert words.count("lr inside the velocity") == 1 and words.count("lr outside") == 2
 
 
 def test_figure_7_draws_what_is_there():
