@@ -31,7 +31,8 @@ def make(train: str, test: str, regime: str, epochs: pd.DataFrame, provenance: d
 
 def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
     """Mean curves; beside them, on the same axis, each optimizer's best epoch with its 95 % interval."""
-    test, paper = column == "test_acc", best_test_acc(epochs["dataset"].iloc[0], epochs["model"].iloc[0])
+    test, early = column == "test_acc", provenance["experiment"].endswith("_early")
+    paper = best_test_acc(epochs["dataset"].iloc[0], epochs["model"].iloc[0]) if not early else {}  # after all epochs
     figure, (axes, ends) = style.plt.subplots(1, 2, figsize=(5.7, 5), sharey=True, width_ratios=(3, 1.3))
     labels = []
     for index, (entry, chosen) in enumerate(epochs.groupby("entry", sort=False)):
@@ -39,8 +40,8 @@ def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
         top = best(chosen, column)[column]
         labels.append(names.entry(str(entry)))
         stated = paper.get(str(chosen["label"].iloc[0])) if test else None
-        stated_too = f" (paper {stated:.2%})" if stated else ""
-        text = f", best {top.mean():.2%}" * test + (stated_too if is_chosen(chosen) else " so far")
+        beside = (f" (paper {stated:.2%})" if stated else "") if is_chosen(chosen) else " so far"
+        text = f", best {top.mean():.2%}" * test + beside
         series, each = parts(chosen, column)
         style.curves(axes, series, labels[-1] + text, colour, dash, parts=each, band=False)
         mean, low, high = t_interval(top)
@@ -51,7 +52,7 @@ def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
     ends.set_xticks(range(len(labels)), labels, rotation=90)
     ends.set_title("best epoch, 95 % interval" + "; ◇ paper" * (test and provenance["tier"] == "paper"), fontsize=8)
     state = "" if is_chosen(epochs) else ", preliminary"
-    figure.suptitle(title + style.reduced(provenance) + state, fontsize=10)
+    figure.suptitle(title + ", first epochs" * early + style.reduced(provenance) + state, fontsize=10)
     figure.legend(*axes.get_legend_handles_labels(), loc="upper center", ncols=2, bbox_to_anchor=(0.5, 0.235))
     figure.tight_layout(rect=(0, 0.23, 1, 1))
     style.stamp(figure, provenance)

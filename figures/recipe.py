@@ -94,7 +94,8 @@ def so_far(epochs: pd.DataFrame) -> pd.DataFrame:
     for _, runs in epochs.groupby("label", sort=False):
         shown = runs[runs["stage"] == "report"]
         if shown.empty:
-            scores = records.best(runs, column).groupby("setting", sort=False)[column].agg(["size", "mean"])
+            tried = records.best(runs, column).fillna({column: 0.0})
+            scores = tried.groupby("setting", sort=False)[column].agg(["size", "mean"])
             shown = runs[runs["setting"] == scores[scores["size"] == scores["size"].max()]["mean"].idxmax()]
         found.append(shown)
     return pd.concat(found)

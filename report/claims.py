@@ -14,6 +14,7 @@ ORDER = (REPRODUCED, NOT_REPRODUCED, MIXED, INCONCLUSIVE, NOT_TESTABLE_HERE, NOT
 MARKS: dict[str, str] = dict(zip(ORDER, "✓✗±?––○", strict=True))
 WORDS = set(Claim.model_fields)  # what every claim has; the others are the test's arguments
 LONG = 120  # characters of evidence that are shown unfolded
+NARROW = 20.0  # percent of a track; the numbers of two bounds that are closer share a label
 
 
 @dataclass
@@ -150,7 +151,7 @@ def track(intervals: Sequence[Interval]) -> tuple[list[Bar], list[tuple[float, s
     low, high = min(ends) - room, max(ends) + room
 
     def at(value: float) -> float:
-        return round(100 * (value - low) / (high - low), 2)
+        return round(round(100 * (value - low) / (high - low), 9), 2)  # last bits must not decide between 6.30 and 6.31
 
     bars = []
     for one in intervals:
@@ -158,7 +159,10 @@ def track(intervals: Sequence[Interval]) -> tuple[list[Bar], list[tuple[float, s
         text = f"{one.value:{form}} [{one.low:{form}}, {one.high:{form}}]"
         bars.append(Bar(one.name, one.verdict, text, at(one.low), round(at(one.high) - at(one.low), 2), at(one.value),
                         (least, round(most - least, 2))))  # fmt: skip
-    return bars, [(at(bound), f"{bound:{form}}" if bound else "0") for bound in bounds]
+    places, numbers = [at(bound) for bound in bounds], [f"{bound:{form}}" if bound else "0" for bound in bounds]
+    if len(bounds) == 2 and places[1] - places[0] < NARROW:
+        return bars, [(round(sum(places) / 2, 2), " to ".join(numbers))]
+    return bars, list(zip(places, numbers, strict=True))
 
 
 def counts(entries: Sequence[Entry], tier: str | None = None) -> dict[str, int]:

@@ -460,7 +460,7 @@ def selection_rows(selections: list[Selection]) -> list[dict]:
 def in_turns(jobs: list[Job]) -> list[Job]:
     """A run of each entry in turn, first seeds first and from the middle of each list outwards.
 
-    So a sweep soon has a first run of every entry, with a setting that is not at the edge of its grid.
+    So a sweep soon has a first run of every entry, in a grid of odd numbers with its middle setting.
     """
     cells: dict[tuple, list[Job]] = {}
     for job in jobs:

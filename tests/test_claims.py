@@ -240,6 +240,18 @@ def test_a_difference_is_judged_by_its_interval_over_seeds(accuracies, verdict):
     assert compared(chosen("powersgd", accuracies) + SGDM)[0] == verdict
 
 
+@pytest.mark.parametrize(("experiment", "verdict"), [("fig1ab", "not run"), ("fig1ab_velocity", "reproduced")])
+def test_only_where_nothing_is_chosen_are_all_runs_reports(experiment, verdict):
+    about = {"of": "powersgdm", "minus": "sgdm", "column": "test_acc", "at": "best", "between": [0, None]}
+    rows = chosen("powersgdm", [(0.6, 0.75), (0.6, 0.77), (0.6, 0.76)]) + SGDM
+    runs = archive([{**row, "stage": "grid"} for row in rows])._replace(experiment=experiment)
+    try:
+        found = claim("difference", experiment=experiment, **about).judge(runs)[0]
+    except NoVerdict:
+        found = "not run"
+    assert found == verdict
+
+
 def test_what_is_undecided_says_how_many_seeds_would_decide_and_what_they_cost():
     _, text = compared(chosen("powersgd", [(0.6, 0.75), (0.6, 0.67), (0.6, 0.72)]) + SGDM)
     assert "would be needed for 80 % power" in text or "would decide it with 80 % power: " in text

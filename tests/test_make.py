@@ -77,3 +77,8 @@ def test_a_target_that_is_none_suggests_the_nearest(make, typed, said):
 def test_make_alone_lists_the_targets(make):
     done = make()
     assert "make fig2 " in done.stdout and "make dashboard" in done.stdout and done.returncode == 0
+
+
+def test_the_report_plans_no_tier_that_cannot_be_planned(make):
+    assert "for tier in paper laptop; do" in make("-n", "report").stdout  # not short, whose runs are all there
+    assert "short" not in make("-n", "report", "TIER=short").stdout.partition("-m report")[0]

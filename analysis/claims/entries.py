@@ -14,7 +14,7 @@ from analysis import budget
 from analysis.statistics import Contrast, Largest, Least, Quantity, expected_best
 
 from .parts import Part, Sample, by_setting, per_run, sentence
-from .schema import Archive, Bounds, Claim, Column, Finding, Names, NoVerdict, Share, grid_labels
+from .schema import Archive, Bounds, Claim, Column, Finding, Names, NoVerdict, Share, chooses, grid_labels
 
 Epochs = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
@@ -54,8 +54,8 @@ class Versus(Entries):
 
 
 def reported(archive: Archive) -> Archive:
-    """The runs of the chosen settings. Raises NoVerdict if there are none."""
-    found = archive.only(archive.runs["stage"] == "report")
+    """The runs of the chosen settings; all runs, if the experiment chooses none. Raises NoVerdict if there are none."""
+    found = archive.only(archive.runs["stage"] == "report") if chooses(archive.experiment) else archive
     if found.epochs.empty:
         raise NoVerdict("no run")
     return found

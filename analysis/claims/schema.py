@@ -145,7 +145,16 @@ class Claim(Strict):
         raise NotImplementedError
 
 
-@cache
 def grid_labels(experiment: str) -> set[str]:
     """The entries of an experiment's grid at any tier."""
-    return set().union(*yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())["grid"].values())
+    return set().union(*_asked(experiment)["grid"].values())
+
+
+def chooses(experiment: str) -> bool:
+    """Whether the protocol chooses the experiment's settings, so that only some of its runs are reported."""
+    return _asked(experiment).get("protocol", {}).get("tune", False)
+
+
+@cache
+def _asked(experiment: str) -> dict:
+    return yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())
