@@ -151,7 +151,7 @@ def track(intervals: Sequence[Interval]) -> tuple[list[Bar], list[tuple[float, s
     low, high = min(ends) - room, max(ends) + room
 
     def at(value: float) -> float:
-        return round(round(100 * (value - low) / (high - low), 9), 2)  # last bits must not decide between 6.30 and 6.31
+        return round(100 * (value - low) / (high - low), 2)
 
     bars = []
     for one in intervals:

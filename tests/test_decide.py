@@ -73,6 +73,7 @@ def test_a_look_that_leaves_its_runs_undone_is_not_tried_again():
 def test_the_level_of_one_look_is_95_percent_and_of_three_pocock_s():
     assert looks.pocock((5,)) == pytest.approx(0.95, abs=1e-4)
     assert looks.pocock((1, 2, 3)) == pytest.approx(1 - 0.0221, abs=2e-4)  # Pocock's table for three equal steps
+    assert looks.pocock.__wrapped__(looks.LOOKS) == looks.pocock.__wrapped__(looks.LOOKS)  # not the cached value
     assert looks.level("paper") == 0.95 < looks.level("laptop") == looks.pocock(looks.LOOKS)
 
 
