@@ -84,18 +84,14 @@ def chosen_experiments(config, given: list[str]) -> list:
     from sweeps.plan import Experiment, compose
 
     names = list(config.experiments)
-    known = sorted(path.stem for path in (cli.ROOT / "configs" / "experiment").glob("*.yaml"))
     everything = names == ["all"] or ((config.plan or config.calibrate) and not names)
     if config.experiment is not None or config.grid or not (names or everything):
         if names:
             raise ConfigError(f"experiment={config.experiment}, experiments={names}: give one of them")
         return [Experiment(config, given)]
-    for name in names if not everything else ():
-        if name not in known:
-            raise ConfigError(f"experiments={name}: choose from {', '.join(known)}, or [all]")
     found, rest = [], [override for override in given if not override.startswith("experiments=")]
     # Composing everything takes 20 s after a change of configs/, and a second from then on (runs/kept.py).
-    for name in tqdm(known if everything else names, "composing", unit="experiment", leave=False, disable=None):
+    for name in tqdm(known_names(config), "composing", unit="experiment", leave=False, disable=None):
         chosen = [*rest, f"experiment={name}"]
         try:
             experiment = Experiment(compose(tuple(chosen)).config, chosen)
@@ -106,6 +102,17 @@ def chosen_experiments(config, given: list[str]) -> list:
         absent = everything and not config.plan and not pictures.is_dir()
         found.append(f"{name:20} left out: there is no folder {pictures}" if absent else experiment)
     return found
+
+
+def known_names(config) -> list[str]:
+    """The names in `experiments`; without any, or with [all], those of every experiment."""
+    names = list(config.experiments)
+    known = sorted(path.stem for path in (cli.ROOT / "configs" / "experiment").glob("*.yaml"))
+    if names in ([], ["all"]):
+        return known
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"experiments={', '.join(unknown)}: choose from {', '.join(known)}, or [all]")
+    return names
 
 
 def sweep(experiments: list, here, config) -> None:
@@ -190,13 +197,16 @@ def decide(given: list[str], here, config) -> None:
     from sweeps.open_claims import judged_here
     from sweeps.plan import Experiment
 
-    if config.tier not in TIERS or config.experiment or config.experiments or config.grid:
+    if config.tier not in TIERS or config.experiment or config.grid:
         raise ConfigError(
-            f"decide={config.decide:g} takes all claims of tier={' or '.join(TIERS)}; leave out experiment and grid"
+            f"decide={config.decide:g} is for claims of tier={' or '.join(TIERS)}: all, or those on experiments=[...]; "
+            "leave out experiment and grid"
         )
+    names = known_names(config)
 
     def plan(name: str, seeds: int):
-        chosen = [*(one for one in given if not one.startswith("decide=")), f"experiment={name}", "archive=true"]
+        rest = [one for one in given if not one.startswith(("decide=", "experiments="))]
+        chosen = [*rest, f"experiment={name}", "archive=true"]
         try:
             return with_seeds(Experiment(cli.recomposed(chosen), chosen), seeds).plan()
         except ConfigError:
@@ -226,7 +236,7 @@ def decide(given: list[str], here, config) -> None:
     results = Path(config.results)
     for line in spend(
         config.decide,
-        lambda: judged_here(results, config.tier),
+        lambda: [claim for claim in judged_here(results, config.tier) if claim.experiment in names],
         lambda claims: next_looks(claims, plan, price),
         train,
     ):

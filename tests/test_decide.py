@@ -116,7 +116,21 @@ def test_the_command_trains_a_grid_then_a_look_at_what_it_chose_and_archives_bot
     assert sorted(ended) == [*finals, *[("grid", 100)] * 3, *[("report", seed) for seed in range(3)]]
 
 
-def test_decide_is_for_a_tier_with_several_looks_and_for_all_of_its_claims(tmp_path):
+def test_decide_is_for_a_tier_with_several_looks_and_known_experiments(tmp_path):
     for wrong in (["tier=paper"], ["tier=laptop", "experiment=fig1ab"]):
         done = typed("sweep.py", "decide=1", *wrong, f"results={tmp_path}")
-        assert done.returncode == 2 and "decide=1 takes all claims of tier=laptop" in done.stderr
+        assert done.returncode == 2 and "decide=1 is for claims of tier=laptop" in done.stderr
+    done = typed("sweep.py", "decide=1", "tier=laptop", "experiments=[fig1ba]", f"results={tmp_path}")
+    assert done.returncode == 2 and "experiments=fig1ba: choose from" in done.stderr
+
+
+def test_decide_takes_only_the_claims_on_the_given_experiments(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "sweeps.open_claims.judged_here",
+        lambda results, tier: [claim("x", "fig1ab"), claim("y", "fig7"), claim("z", "fig1ab")],
+    )
+    judged = []
+    monkeypatch.setattr("sweeps.decide.spend", lambda hours, claims, ahead, train: judged.extend(claims()) or ())
+    done = typed("sweep.py", "tier=laptop", "decide=1", "experiments=[fig7,fig2]", f"results={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert [one.key for one in judged] == ["y"]
