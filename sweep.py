@@ -191,7 +191,7 @@ def decide(given: list[str], here, config) -> None:
     from runs import archive
     from sweeps import show
     from sweeps.cost import Costs
-    from sweeps.decide import next_looks, spend, with_seeds
+    from sweeps.decide import OPEN, catch_up, next_looks, spend, with_seeds
     from sweeps.engines import engine
     from sweeps.launch import Queue
     from sweeps.open_claims import judged_here
@@ -212,6 +212,10 @@ def decide(given: list[str], here, config) -> None:
         except ConfigError:
             return None
 
+    def export(plan) -> None:
+        plan.write()
+        archive.export(plan.content, plan.results / plan.label / "archive")
+
     def train(look) -> float:
         started = time.monotonic()
         estimates = Costs(list(look.jobs), Path(config.results), here)
@@ -226,18 +230,20 @@ def decide(given: list[str], here, config) -> None:
             print(*queue.failed.values(), sep="\n", file=sys.stderr)
         for name in dict.fromkeys([*(job.config["experiment"] for job in look.jobs), look.experiment]):
             if made := plan(name, look.seeds):
-                made.write()
-                archive.export(made.content, made.results / made.label / "archive")
+                export(made)
         return (time.monotonic() - started) / 3600
 
     def price(plan, jobs, to_come) -> float:
         return show.price(plan, here, jobs, to_come).hours[1]
 
-    results = Path(config.results)
+    def claims() -> list:
+        return [claim for claim in judged_here(Path(config.results), config.tier) if claim.experiment in names]
+
+    catch_up([claim for claim in claims() if claim.verdict in OPEN], plan, export)
     for line in spend(
         config.decide,
-        lambda: [claim for claim in judged_here(results, config.tier) if claim.experiment in names],
-        lambda claims: next_looks(claims, plan, price),
+        claims,
+        lambda open_claims: next_looks(open_claims, plan, price),
         train,
     ):
         print(line, flush=True)

@@ -63,6 +63,23 @@ def next_looks(
     return sorted(found, key=lambda look: look.hours)
 
 
+def catch_up(open_claims: Sequence[Verdict], plan: Callable[[str, int], Plan | None], export: Callable[[Plan], None]):
+    """Export the looks at these claims that earlier commands trained, for claims are judged by the archive."""
+    exported, plan = set(), functools.cache(plan)
+    for name, labels in dict.fromkeys((claim.experiment, claim.labels) for claim in open_claims if claim.experiment):
+        for seeds in looks.LOOKS:
+            made = plan(name, seeds)
+            if made is None:
+                break
+            complete = not any(made.asked(labels))
+            new = any(job.done and job.archived is None for job in made.jobs)
+            if (complete or new) and (name, seeds) not in exported:
+                export(made)
+                exported.add((name, seeds))
+            if not complete:
+                break
+
+
 def with_seeds(experiment: Experiment, seeds: int) -> Experiment:
     """Give the experiment the first `seeds` seeds, counted from 0, that are not among its selecting seeds."""
     experiment.base["seeds"] = [seed for seed in range(100) if seed not in experiment.protocol["seeds"]][:seeds]

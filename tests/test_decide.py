@@ -10,7 +10,7 @@ from analysis import looks
 from analysis.claims.judge import Verdict
 from analysis.simulate import SD, looked
 from runs import archive
-from sweeps.decide import next_looks, spend
+from sweeps.decide import catch_up, next_looks, spend
 from sweeps.plan import Plan
 
 from .helpers import typed
@@ -24,10 +24,11 @@ def plans(trained):
     """Experiments of three entries; a run of `dear` takes an hour, one of `cheap` a tenth."""
 
     def plan(name, seeds):
-        jobs = [
-            SimpleNamespace(label=label, done=seed < trained[name], run=SimpleNamespace(id=f"{name}{label}{seed}"))
-            for label in "abc" for seed in range(seeds)
-        ]  # fmt: skip
+        jobs = []
+        for label in "abc":
+            for seed in range(seeds):
+                run = SimpleNamespace(id=f"{name}{label}{seed}")
+                jobs.append(SimpleNamespace(label=label, done=seed < trained[name], archived=None, run=run))
         return Plan(name, "laptop", Path(), jobs, [])
 
     return plan
@@ -61,6 +62,16 @@ def test_hours_are_spent_look_by_look_until_all_is_decided_or_nothing_fits():
     assert "cheap of a, b, 3 seeds" in lines[0] and "cheap of a, b, 5 seeds" in lines[1]
     assert "decided: 1 claims" in lines[2] and "reproduced: the claim y" in lines[2]
     assert lines[3] == "the next hour would buy" and lines[4:] == ["  dear of a, b, 3 seeds, 6 runs now, 6.0 hours: x"]
+
+
+def test_looks_that_an_earlier_command_trained_are_exported_before_anything_is_judged():
+    exported = []
+    for trained, looks_there in (0, []), (2, [3]), (3, [3, 5]), (4, [3, 5]), (10, [3, 5, 10]):
+        exported.clear()
+        plan = plans({"cheap": trained})
+        open_claims = [claim("x", "cheap"), claim("y", "cheap", labels=("b", "c"))]
+        catch_up(open_claims, plan, lambda made: exported.append(len(made.jobs) // 3))
+        assert exported == looks_there, trained
 
 
 def test_a_look_that_leaves_its_runs_undone_is_not_tried_again():
