@@ -58,13 +58,13 @@ plan: $(READY)  ## runs, done and hours of every experiment at a tier; trains no
 # ImageNet has no laptop tier.
 fig1: $(if $(filter-out laptop,$(TIER)),$(PAIRS),$(filter-out fig1ij,$(PAIRS)))  ## figure 1, all networks; fig1ab ... fig1ij, or fig1a ...: one network
 
-# At the laptop tier the first epochs are a separate experiment.
+# At the laptop tier the controls come after the paper's methods are drawn, and the first epochs are a separate experiment.
+FIRST = $(if $(findstring only=,$(ARGS)),,'only=[sgdm,powersgd,powersgdm,adagrad,rmsprop,adam]')
 $(FIG1) $(PAIRS): fig1%: $(READY)
-	@name=fig1$(call pair_of,$*); $(SWEEP) experiment=$$name; status=$$?; \
-	[ $$status = 2 ] || $(PY) -m figures $@ --tier $(TIER); \
-	if [ $$status$(TIER) = 0laptop ]; then \
-	    $(SWEEP) experiment=$${name}_early; status=$$?; [ $$status = 2 ] || $(PY) -m figures $${name}_early --tier $(TIER); \
-	fi; exit $$status
+	@drawn() { $(SWEEP) experiment=$$1 $$3; status=$$?; [ $$status = 2 ] || $(PY) -m figures $$2 --tier $(TIER); return $$status; }; \
+	name=fig1$(call pair_of,$*); \
+	$(if $(filter laptop,$(TIER)),$(if $(FIRST),drawn $$name $@ $(FIRST) && )drawn $$name $@ && \
+	drawn $${name}_early $${name}_early,drawn $$name $@)
 
 fig2: $(READY)  ## figure 2: SGD and PowerSGD on 13 layers, MNIST
 fig4: $(READY)  ## figure 4: which depths train, MNIST (hours)

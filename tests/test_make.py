@@ -79,6 +79,48 @@ def test_make_alone_lists_the_targets(make):
     assert "make fig2 " in done.stdout and "make dashboard" in done.stdout and done.returncode == 0
 
 
+def ran(make, *typed) -> list[str]:
+    """What `make` ran after the installation: a line each, without the environment's path and what every sweep says."""
+    make("setup")
+    (make.folder / "pip.log").unlink()
+    make(*typed)
+    return (make.folder / "pip.log").read_text().replace("launcher=local ", "").splitlines()
+
+
+def test_at_the_laptop_tier_the_paper_s_methods_are_drawn_before_the_controls_are_trained(make):
+    assert ran(make, "fig1ab") == [
+        "sweep.py tier=laptop experiment=fig1ab only=[sgdm,powersgd,powersgdm,adagrad,rmsprop,adam]",
+        "-m figures fig1ab --tier laptop",
+        "sweep.py tier=laptop experiment=fig1ab",
+        "-m figures fig1ab --tier laptop",
+        "sweep.py tier=laptop experiment=fig1ab_early",
+        "-m figures fig1ab_early --tier laptop",
+    ]
+
+
+def test_a_choice_of_entries_and_other_tiers_take_one_sweep(make):
+    assert ran(make, "fig1a", "ARGS=only=[adam]") == [
+        "sweep.py tier=laptop only=[adam] experiment=fig1ab",
+        "-m figures fig1a --tier laptop",
+        "sweep.py tier=laptop only=[adam] experiment=fig1ab_early",
+        "-m figures fig1ab_early --tier laptop",
+    ]
+    assert ran(make, "fig1a", "TIER=smoke") == [
+        "sweep.py tier=smoke experiment=fig1ab",
+        "-m figures fig1a --tier smoke",
+    ]
+
+
+@pytest.mark.parametrize(("status", "drawn"), [(1, True), (2, False)])
+def test_a_sweep_that_fails_is_the_last_and_is_drawn_unless_it_was_typed_wrongly(make, status, drawn):
+    fails = f"case $1 in sweep.py) exit {status};; esac\n"
+    (make.folder / ".venv" / "bin" / "python").write_text(PIP + fails)
+    lines = ran(make, "fig1ab")
+    assert lines[1:] == (["-m figures fig1ab --tier laptop"] if drawn else [])
+    done = make("fig1ab")
+    assert done.returncode == 2 and f"Error {status}" in done.stderr
+
+
 def test_the_report_plans_no_tier_that_cannot_be_planned(make):
     assert "for tier in paper laptop; do" in make("-n", "report").stdout  # not short, whose runs are all there
     assert "short" not in make("-n", "report", "TIER=short").stdout.partition("-m report")[0]
