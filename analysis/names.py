@@ -10,8 +10,10 @@ OPTIMIZERS = {"sgd": "SGD", "sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSG
               "sign": "sign of the gradient", "rescaled_sgd": "SGD with PowerSGD's step length",
               "normalised_sgd": "SGD with step length lr",
               "tensorwise_rescaled_sgd": "SGD, PowerSGD's length per tensor",
+              "tensorwise_rescaled_sgdr": "SGDR, PowerSGD's length per tensor",
               "tensorwise_normalised_sgd": "SGD, length lr per tensor",
               "raw": "SGD, inputs in [0, 1]", "normalised": "SGD, normalised inputs", "initialised": "SGD"}  # fmt: skip
+TICKS = {"tensorwise_rescaled_sgd": "length per tensor", "rescaled_sgd": "one length", "normalised_sgd": "length lr"}
 INITS = {"he": "He", "xavier": "Xavier", "lecun": "LeCun", "orthogonal": "orthogonal", "torch": "torch"}
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121", "wrn26": "WRN-26-10", "resnext29": "ResNeXt-29",
             "resnet50_imagenet": "ResNet-50"}  # fmt: skip
@@ -31,6 +33,11 @@ def entry(text: str) -> str:
     text = rest if dash and network in NETWORKS else text
     text = re.sub(r", init (\w+)", lambda found: f", {INITS.get(found[1], found[1])} initialisation", optimizer(text))
     return text.replace("_", " ")
+
+
+def tick(text: str) -> str:
+    """As `entry`, but short, where a legend has the whole name."""
+    return TICKS.get(text, entry(text))
 
 
 def task(model: str, dataset: str) -> str:

@@ -41,7 +41,7 @@ plt.rcParams.update(
 
 def nth(index: int) -> tuple[str, str]:
     """Colour and dash of a picture's n-th curve; the pair is distinct for the first 28."""
-    return COLOURS[index % len(COLOURS)], DASHES[(index + index // len(COLOURS)) % len(DASHES)]
+    return COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
 
 
 def curves(axes, series: list[list[float]], label: str, colour: str, dash: str = "-", parts: int = 1,
@@ -109,8 +109,11 @@ TIERS = {"paper": "At the paper's scale.", "laptop": "At a laptop's scale: small
          "smoke": "A smoke test: shows that it runs, not what holds."}  # fmt: skip
 
 
-def stamp(figure, provenance: dict) -> None:
-    """Write on the picture its scale, seeds and runs, what is missing, and what a band means."""
+def stamp(figure, provenance: dict, legend=None) -> None:
+    """Write on the picture its scale, seeds and runs, what is missing, and what a band means.
+
+    legend: axes whose curves a legend above that text explains; the figure then needs a constrained layout.
+    """
     runs, shown, missing = provenance["runs"], provenance["shown"], provenance["missing"]
     fewer = "Up to " if missing and len(provenance["seeds"]) > 1 else ""
     text = TIERS.get(provenance["tier"], "With settings of one's own.")
@@ -130,7 +133,13 @@ def stamp(figure, provenance: dict) -> None:
     lines = textwrap.wrap(text, int(15 * figure.get_figwidth()))  # of 8 points, so many fit in an inch
     figure.text(0.995, 0.005, "\n".join(lines), ha="right", va="bottom", fontsize=8, color="#555555")
     if isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
-        high = 0.16 * len(lines) / figure.get_figheight()
+        inches = 0.16 * len(lines)
+        if legend:
+            handles, labels = legend.get_legend_handles_labels()
+            place = {"loc": "lower center", "bbox_to_anchor": (0.5, inches / figure.get_figheight())}
+            figure.legend(handles, labels, ncols=2, columnspacing=1, **place)
+            inches += 0.17 * -(-len(labels) // 2) + 0.15
+        high = inches / figure.get_figheight()
         engine.set(rect=(0, high, 1, 1 - high))
 
 

@@ -33,17 +33,19 @@ def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
     """Mean curves; beside them, on the same axis, each optimizer's best epoch with its 95 % interval."""
     test, early = column == "test_acc", provenance["experiment"].endswith("_early")
     paper = best_test_acc(epochs["dataset"].iloc[0], epochs["model"].iloc[0]) if not early else {}  # after all epochs
-    figure, (axes, ends) = style.plt.subplots(1, 2, figsize=(5.7, 5), sharey=True, width_ratios=(3, 1.3))
+    count = epochs["entry"].nunique()
+    shape = {"figsize": (5.7 if count <= 6 else 6.8, 5.3), "width_ratios": (3, 0.2 * max(count, 6))}
+    figure, (axes, ends) = style.plt.subplots(1, 2, sharey=True, layout="constrained", **shape)
     labels = []
     for index, (entry, chosen) in enumerate(epochs.groupby("entry", sort=False)):
         colour, dash = style.nth(index)
         top = best(chosen, column)[column]
-        labels.append(names.entry(str(entry)))
+        labels.append(names.tick(str(entry)))
         stated = paper.get(str(chosen["label"].iloc[0])) if test else None
         beside = (f" (paper {stated:.2%})" if stated else "") if is_chosen(chosen) else " so far"
         text = f", best {top.mean():.2%}" * test + beside
         series, each = parts(chosen, column)
-        style.curves(axes, series, labels[-1] + text, colour, dash, parts=each, band=False)
+        style.curves(axes, series, names.entry(str(entry)) + text, colour, dash, parts=each, band=False)
         mean, low, high = t_interval(top)
         ends.errorbar(index, mean, [[mean - low], [high - mean]], color=colour, marker="o", markersize=4, capsize=2)
         if stated and provenance["tier"] == "paper":  # a smaller tier is not comparable with the paper's numbers
@@ -53,9 +55,7 @@ def draw(epochs: pd.DataFrame, provenance: dict, column: str, title: str):
     ends.set_title("best epoch, 95 % interval" + "; ◇ paper" * (test and provenance["tier"] == "paper"), fontsize=8)
     state = "" if is_chosen(epochs) else ", preliminary"
     figure.suptitle(title + ", first epochs" * early + style.reduced(provenance) + state, fontsize=10)
-    figure.legend(*axes.get_legend_handles_labels(), loc="upper center", ncols=2, bbox_to_anchor=(0.5, 0.235))
-    figure.tight_layout(rect=(0, 0.23, 1, 1))
-    style.stamp(figure, provenance)
+    style.stamp(figure, provenance, legend=axes)
     return figure
 
 

@@ -12,6 +12,7 @@ from analysis.tables import interval, markdown
 
 from .recipe import Figure, reported
 
+DASHES = {"step": "-", "warm_restarts": "--", "cosine": ":"}
 LABELS = {("powersgd", "step"): "powersgd", ("powersgd", "warm_restarts"): "powersgdr"}  # of what the paper states
 
 
@@ -22,24 +23,25 @@ def make(epochs: pd.DataFrame, provenance: dict) -> dict:
 
 
 def draw(epochs: pd.DataFrame, provenance: dict):
-    figure, (loss, accuracy) = style.plt.subplots(1, 2, figsize=(9, 4.3))
+    optimizers, count = list(epochs["optimizer"].unique()), epochs["entry"].nunique()
+    figure, (loss, accuracy) = style.plt.subplots(1, 2, figsize=(9, 3.8 + 0.1 * count), layout="constrained")
     paper = {LABELS[one["optimizer"], one["schedule"]]: one["best_test_acc"] for one in reference()["figure7"]}
-    for index, (entry, chosen) in enumerate(epochs.groupby("entry", sort=False)):
+    for entry, chosen in epochs.groupby("entry", sort=False):
         name, top = names.entry(str(entry)), best(chosen, "test_acc")["test_acc"].mean()
         stated = paper.get(str(chosen["label"].iloc[0]))
         text = f"{name}, best test {top:.2%}" + (f" (paper {stated:.2%})" if stated else "")
-        style.curves(loss, curves(chosen, "train_loss"), name, *style.nth(index))
-        style.curves(accuracy, curves(chosen, "test_acc"), text, *style.nth(index))
+        colour, _ = style.nth(optimizers.index(chosen["optimizer"].iloc[0]))
+        look = {"colour": colour, "dash": DASHES.get(chosen["schedule"].iloc[0], "-."), "band": count <= 4}
+        style.curves(loss, curves(chosen, "train_loss"), name, **look)
+        style.curves(accuracy, curves(chosen, "test_acc"), text, **look)
         if stated and provenance["tier"] == "paper":  # a smaller tier is not comparable with the paper's numbers
             style.paper_line(accuracy, stated, f"paper, {name}: {100 * stated:.2f} %")
     loss.set(xlabel="epoch", ylabel="train loss (running)", title="train loss")
     style.log_axis(loss.yaxis)
     accuracy.set(xlabel="epoch", ylabel="test accuracy", title="test accuracy")
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0.075))
     task = names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
     figure.suptitle(f"{task}{style.reduced(provenance)}: with warm restarts (R) and without", fontsize=10)
-    figure.tight_layout(rect=(0, 0.19, 1, 1))
-    style.stamp(figure, provenance)
+    style.stamp(figure, provenance, legend=accuracy)
     return figure
 
 

@@ -35,7 +35,7 @@ def run(name: str, epochs: list[dict], **about) -> pd.DataFrame:
     """The epochs of one run, as analysis.records gives them."""
     common = {"label": "powersgd", "stage": "report", "dataset": "cifar10", "model": "resnet50", "depth": 13,
               "init": "torch", "optimizer": "powersgd", "initial_lr": 0.1, "gamma": 0.8, "seed": 0, "run": name,
-              "grad_norm1": 1.0, "train_loss": 1.0, "train_acc": 0.5, "test_acc": 0.5}  # fmt: skip
+              "schedule": "step", "grad_norm1": 1.0, "train_loss": 1.0, "train_acc": 0.5, "test_acc": 0.5}  # fmt: skip
     entry = about.pop("entry", about.get("label", "powersgd"))
     found = frame([common | about | {"epoch": n} | epoch for n, epoch in enumerate(epochs, start=1)], METRICS)
     setting = "/".join(str(found[key].iloc[0]) for key in ("stage", "model", "depth", "initial_lr", "gamma"))
@@ -247,6 +247,36 @@ def test_figure_7_draws_what_is_there():
     assert "adamw" in fig7.table(epochs) and "adamw, best test" in drawn(fig7.draw(epochs, provenance(epochs)))
     paper = drawn(fig7.draw(epochs, provenance(epochs) | {"tier": "paper"}))
     assert "paper, PowerSGD: 94.12 %" in paper and "paper, PowerSGDR: 94.64 %" in paper
+
+
+def test_curves_of_a_picture_can_be_told_apart():
+    assert len({style.nth(index) for index in range(28)}) == 28
+    schedules = {"powersgd": "step", "powersgdr": "warm_restarts", "powersgd-cosine": "cosine"}
+    runs = [run(label, [{}, {}], label=label, schedule=schedule) for label, schedule in schedules.items()]
+    figure = fig7.draw(table(*runs, run("d", [{}, {}], label="adamw", optimizer="adamw")), provenance(runs[0]))
+    lines = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines]
+    assert [look[1] for look in lines] == ["-", "--", ":", "-"]
+    assert len({look[0] for look in lines[:3]}) == 1 and lines[3][0] != lines[0][0]
+    style.plt.close(figure)
+
+
+LONG = ["sgdm", "powersgd", "powersgdm", "adagrad", "rmsprop", "adam", "tensorwise_rescaled_sgd", "rescaled_sgd",
+        "normalised_sgd"]  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", [LONG[:3], LONG])
+@pytest.mark.parametrize("module", [fig1, fig7])
+def test_the_legend_of_many_curves_covers_nothing(module, labels):
+    epochs = table(*(run(label, [{}, {}], label=label, optimizer=label) for label in labels))
+    missing = [f"{label}, lr 1, seed 0" for label in labels]
+    arguments = ("test_acc", "(b) ResNet-50 on CIFAR-10") if module is fig1 else ()
+    figure = module.draw(epochs, provenance(epochs, missing=missing), *arguments)
+    figure.canvas.draw()
+    legend, stamp = figure.legends[0].get_window_extent(), figure.texts[-1].get_window_extent()
+    assert stamp.y0 > 0 and stamp.y1 < legend.y0 and 0 < legend.x0 < legend.x1 < figure.bbox.x1
+    assert legend.y1 < min(axes.get_tightbbox().y0 for axes in figure.axes)
+    assert min(axes.get_window_extent().height for axes in figure.axes) > figure.bbox.height / 3
+    style.plt.close(figure)
 
 
 def test_curves_are_in_order_of_epochs_and_seeds_and_keep_runs_of_one_seed_apart():
