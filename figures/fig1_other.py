@@ -38,8 +38,8 @@ def draw(speeds: pd.DataFrame, epochs: pd.DataFrame, provenance: dict):
             if runs.empty:
                 continue
             x, (mean, low, high) = place + 0.2 * other - 0.1, t_interval(runs["train_acc"])
-            label = text if place == 0 else None
-            axes.errorbar(x, mean, [[mean - low], [high - mean]], color=colour, marker=marker, capsize=3, label=label)
+            axes.errorbar(x, mean, [[mean - low], [high - mean]], color=colour, marker=marker, capsize=3, label=text)
+            text = None  # once in the legend
             beside = {"ha": "left" if other else "right", "fontsize": 7, "color": colour}
             axes.annotate(setting(runs.iloc[0]), (x, high), (0, 3), textcoords="offset points", **beside)
     axes.set_xticks(range(len(optimizers)), [names.optimizer(name) for name in optimizers])

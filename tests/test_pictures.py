@@ -13,6 +13,7 @@ from analysis.statistics import expected_best
 from figures import (
     fairness,
     fig1,
+    fig1_other,
     fig1_velocity,
     fig2,
     fig2_caption,
@@ -237,6 +238,25 @@ def test_the_drop_is_drawn_for_both_forms_of_momentum_and_a_form_without_runs_is
     assert outside == "| PowerSGDM | outside | 1 | 0.9000 | 0.9000 | 0.9000 | 0.7000 |" and "| SGDM | outside |" in sgdm
     words = drawn(fig1_velocity.draw(epochs, provenance(epochs)))
     assert words.count("lr inside the velocity") == 1 and words.count("lr outside") == 2
+
+
+def test_the_other_finalists_stand_beside_the_chosen_settings_and_what_is_missing_is_left_out():
+    sgdm = {"optimizer": "sgdm", "gamma": None}
+    epochs = table(
+        run("a", [{"train_acc": 0.1 * epoch} for epoch in range(1, 6)], label="powersgd"),
+        run("b", [{"train_acc": 0.2}, {"train_acc": 0.9}] + [{"train_acc": 0.2}] * 3, label="sgdm", **sgdm),
+        run("c", [{"train_acc": 0.4}] * 5, label="sgdm-other", initial_lr=0.3, **sgdm),
+    )
+    made = fig1_other.make(epochs, provenance(epochs))
+    lines = made["figure1ab_early_other.md"].splitlines()
+    assert [line.split(" |")[:4] for line in lines if line.startswith(("| SGDM", "| Power"))] == [
+        ["| PowerSGD", " chosen", " 0.1", " 0.8"],
+        ["| SGDM", " chosen", " 0.1", " "],
+        ["| SGDM", " other finalist", " 0.3", " "],
+    ]
+    assert [f"{mean:.2f}" for mean in fig1_other.mean_accuracy(epochs)["train_acc"]] == ["0.30", "0.20", "0.40"]
+    words = drawn(made["figure1a_early_other"])
+    assert "lr 0.1, γ 0.8" in words and "lr 0.3" in words and "other finalist" in words
 
 
 def test_figure_7_draws_what_is_there():
