@@ -14,6 +14,8 @@ OPTIMIZERS = {"sgd": "SGD", "sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSG
               "tensorwise_normalised_sgd": "SGD, length lr per tensor",
               "raw": "SGD, inputs in [0, 1]", "normalised": "SGD, normalised inputs", "initialised": "SGD"}  # fmt: skip
 TICKS = {"tensorwise_rescaled_sgd": "length per tensor", "rescaled_sgd": "one length", "normalised_sgd": "length lr"}
+OPTIMIZERS |= {f"{name}-other": f"{OPTIMIZERS[name]}, other finalist"
+               for name in ("sgdm", "powersgd", "powersgdm", "adagrad", "rmsprop", "adam")}  # fmt: skip
 INITS = {"he": "He", "xavier": "Xavier", "lecun": "LeCun", "orthogonal": "orthogonal", "torch": "torch"}
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121", "wrn26": "WRN-26-10", "resnext29": "ResNeXt-29",
             "resnet50_imagenet": "ResNet-50"}  # fmt: skip

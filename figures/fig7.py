@@ -12,7 +12,7 @@ from analysis.tables import interval, markdown
 
 from .recipe import Figure, reported
 
-DASHES = {"step": "-", "warm_restarts": "--", "cosine": ":"}
+DASHES = {"step": "-", "warm_restarts": "--", "cosine": ":"}  # a cosine's schedule is one long cycle of warm_restarts
 LABELS = {("powersgd", "step"): "powersgd", ("powersgd", "warm_restarts"): "powersgdr"}  # of what the paper states
 
 
@@ -31,12 +31,16 @@ def draw(epochs: pd.DataFrame, provenance: dict):
         stated = paper.get(str(chosen["label"].iloc[0]))
         text = f"{name}, best test {top:.2%}" + (f" (paper {stated:.2%})" if stated else "")
         colour, _ = style.nth(optimizers.index(chosen["optimizer"].iloc[0]))
-        look = {"colour": colour, "dash": DASHES.get(chosen["schedule"].iloc[0], "-."), "band": count <= 4}
+        schedule = "cosine" if str(entry).endswith("-cosine") else chosen["schedule"].iloc[0]
+        look = {"colour": colour, "dash": DASHES.get(schedule, "-."), "band": count <= 4}
         style.curves(loss, curves(chosen, "train_loss"), name, **look)
         style.curves(accuracy, curves(chosen, "test_acc"), text, **look)
         if stated and provenance["tier"] == "paper":  # a smaller tier is not comparable with the paper's numbers
             style.paper_line(accuracy, stated, f"paper, {name}: {100 * stated:.2f} %")
     loss.set(xlabel="epoch", ylabel="train loss (running)", title="train loss")
+    lowest = min(line.get_ydata().min() for line in loss.lines)
+    if lowest > 0:
+        loss.set_ylim(bottom=lowest / 2)  # a band may reach 0
     style.log_axis(loss.yaxis)
     accuracy.set(xlabel="epoch", ylabel="test accuracy", title="test accuracy")
     task = names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])

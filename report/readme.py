@@ -14,8 +14,8 @@ from .page import FIXED, TIERS, TITLES
 STRIP = {"2": "figure2", "4": "figure4", "1": "figure1b", "5": "figure5", "7": "figure7", "theory": "theory"}
 PAPER = ("fig2-sgd-fails", "fig2-powersgd-caption", "fig2-powersgd-lower-lr", "fig4-nothing-trains-15",
          "fig4-sgd-he-15", "theorem-3.1", "remark-3.3-SGD", "fig1-better-than-adaptive")  # fmt: skip
-REDUCED = ("fig1-faster-than-adam", "fig1-better-than-adaptive", "fig5-small-lr", "fig5-small-lr-sgdm",
-           "fig7-restarts-improve-powersgd")  # fmt: skip
+REDUCED = ("fig1-faster-than-adam", "fig1-other-adam", "fig1-better-than-adaptive", "fig5-small-lr",
+           "fig5-small-lr-sgdm")  # fmt: skip
 
 
 def refreshed(text: str, results: Path, verdicts: dict[str, list[Verdict]]) -> str:

@@ -271,7 +271,7 @@ def test_figure_7_draws_what_is_there():
 
 def test_curves_of_a_picture_can_be_told_apart():
     assert len({style.nth(index) for index in range(28)}) == 28
-    schedules = {"powersgd": "step", "powersgdr": "warm_restarts", "powersgd-cosine": "cosine"}
+    schedules = {"powersgd": "step", "powersgdr": "warm_restarts", "powersgd-cosine": "warm_restarts"}
     runs = [run(label, [{}, {}], label=label, schedule=schedule) for label, schedule in schedules.items()]
     figure = fig7.draw(table(*runs, run("d", [{}, {}], label="adamw", optimizer="adamw")), provenance(runs[0]))
     lines = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines]
