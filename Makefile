@@ -95,6 +95,7 @@ report: $(READY)  ## results/report.html: every claim with its verdict, every fi
 	@set -e; for tier in $(filter-out short,$(or $(TIER),paper laptop)); do \
 	    $(PY) sweep.py plan=true archive=true tier=$$tier launcher=local $(ARGS) > /dev/null; done
 	@$(PY) -m report $(if $(TIER),--tier $(TIER))
+	@set -e; for tier in $(or $(TIER),paper laptop short); do $(PY) -m analysis.claims --tier $$tier > /dev/null; done
 
 all: tables figures theory claims report  ## all tables and figures, the theorems, the verdicts, the report
 
