@@ -1,9 +1,10 @@
 """CPU seconds that the laptop tier takes to a test and a train accuracy, compared with the former tier (short).
 
-    python -m benchmarks.laptop_value [resnet50 ...] [--train 0.9] [--test 0.45] [--seed 0] [--json FILE]
+    python -m benchmarks.laptop_value [resnet50 ...] [--train 0.9 ...] [--test 0.45 ...] [--seed 0] [--json FILE]
 
-SGDM at lr 0.1, one seed, on real data. Seconds are CPU time of the process including evaluations, which other programs
-disturb less than wall time. An accuracy is reached at the end of the first epoch that has it.
+SGDM at lr 0.1, one seed, on real data. Several accuracies can be given, as CIFAR-100's are lower. Seconds are CPU time
+of the process including evaluations, which other programs disturb less than wall time. An accuracy is reached at the
+end of the first epoch that has it.
 """
 
 import tempfile
@@ -29,8 +30,8 @@ def designs(network: str) -> dict[str, list[str]]:
     return {"short": [f"experiment={experiment}", "tier=short"], **found} if network == "resnet50" else found
 
 
-def measured(overrides: list[str], goals: dict[str, float]) -> dict[str, float | None]:
-    """The run's CPU seconds, its best accuracies, and the seconds to each goal ({column: value})."""
+def measured(overrides: list[str], goals: dict[str, list[float]]) -> dict[str, float | None]:
+    """The run's CPU seconds, its best accuracies, and the seconds to each goal ({column: accuracies})."""
     with initialize_config_dir(str(cli.ROOT / "configs"), version_base="1.3"):
         config = compose("train", [*SGDM, *overrides])
     started, seconds, rows = time.process_time(), [], []
@@ -43,18 +44,19 @@ def measured(overrides: list[str], goals: dict[str, float]) -> dict[str, float |
         config.results, config.runs, config.progress = folder, f"{folder}/runs", False
         execute(cli.typed(config), note)
     found: dict[str, float | None] = {"seconds": seconds[-1]}
-    for column, goal in goals.items():
+    for column, accuracies in goals.items():
         found[f"best {column}"] = max(row[column] for row in rows)
-        reached = (at for at, row in zip(seconds, rows, strict=True) if row[column] >= goal)
-        found[f"seconds to {column} {goal:g}"] = next(reached, None)
+        for goal in accuracies:
+            reached = (at for at, row in zip(seconds, rows, strict=True) if row[column] >= goal)
+            found[f"seconds to {column} {goal:g}"] = next(reached, None)
     return found
 
 
 def main() -> None:
     parser = timing.parser(__doc__)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"of {', '.join(NETWORKS)}; none: all")
-    parser.add_argument("--train", type=float, default=0.9)
-    parser.add_argument("--test", type=float, default=0.45)
+    parser.add_argument("--train", type=float, nargs="+", default=[0.9])
+    parser.add_argument("--test", type=float, nargs="+", default=[0.45])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--override", action="append", default=[], help="a setting of the runs, such as a data set's")
     arguments = parser.parse_args()
