@@ -403,6 +403,19 @@ def test_the_best_cells_leave_sgd_out():
     assert judged(than_sgd, ours)[0] == "not reproduced"  # 0.61 against 0.9
 
 
+def test_matched_settings_are_compared_where_both_have_gamma_and_lr():
+    one = on_grid("matched", than={"optimizer": "rescaled_sgd"}, between=[-0.02, 0.02])
+    ours = cells({(0.1, 0.2): 0.5, (0.1, 0.6): 0.6, (1, 0.2): 0.9})  # lr 1 is only ours
+    other = cells({(0.1, 0.2): 0.53, (0.1, 0.6): 0.59}, optimizer="rescaled_sgd")  # -0.03 and +0.01
+    verdict, text = judged(one, ours + other)
+    assert verdict == "reproduced" and "; the mean: -0.0100" in text and "lr 0.1 γ 0.2 -0.0300" in text
+    loss = on_grid("matched", than={"optimizer": "rescaled_sgd"}, column="train_loss", best="min", guess=2.3,
+                   between=[0, None])  # fmt: skip
+    assert judged(loss, ours + other)[0] == "not reproduced" and "the mean: -0.0100" in judged(loss, ours + other)[1]
+    assert judged(one, ours + cells({(0.3, 0.2): 0.5}, optimizer="rescaled_sgd"))[0] == "not run"
+    assert judged(one, ours + other, missing=[{"optimizer": "rescaled_sgd", "initial_lr": 0.01}])[0] == "not run"
+
+
 def test_the_best_of_many_cells_must_be_ahead_by_more_than_luck():
     many = {(0.1, 0.01 * number): 0.5 for number in range(1, 40)} | {(0.1, 1.0): 0.5}
     one = on_grid("best_cells", settings={"optimizer": "powersgd"}, than={"gamma": 1.0}, between=[0, None])

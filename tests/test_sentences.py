@@ -280,6 +280,13 @@ def test_best_cells():
          )  # fmt: skip
 
 
+def test_matched():
+    one = on_grid("matched", than={"optimizer": "rescaled_sgd"}, between=[-0.02, 0.02])
+    other = cells({(0.1, 0.4): 0.52, (0.1, 0.8): 0.61}, optimizer="rescaled_sgd")
+    says(one, cells({(0.1, 0.4): 0.5, (0.1, 0.8): 0.6}) + other, "reproduced",
+         f"lr 0.1 γ 0.4 -0.0200, lr 0.1 γ 0.8 -0.0100; the mean: -0.0150 [-0.0163, -0.0137] {POOLED.format(8)}")  # fmt: skip
+
+
 def test_without_loss():
     says(on_grid("without_loss", gamma=[0.4, 1.0], loss=0.02, **LRS), cells(CELLS), "not reproduced",
          "against the best cell γ 0.4 -0.1100, γ 0.8 -0.0100, γ 1 +0.0000; the worst of them: -0.1100 [-0.1121, -0.1069] "

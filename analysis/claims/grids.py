@@ -113,6 +113,37 @@ class BestCells(Grid):
                     sample, self.between)  # fmt: skip
 
 
+class Matched(Grid):
+    """The difference from other settings at the same gamma and lr, as the mean over all that both have.
+
+    than: the others, in addition to what `settings` says.
+    """
+
+    test: Literal["matched"]
+    than: Settings
+    between: Bounds
+
+    def chosen(self):
+        return [self.settings, self.settings | self.than]
+
+    def part(self, sample, archive):
+        ours, theirs = ({key[1:]: key for key in self.keys(archive, one)} for one in self.chosen())
+        pairs = {cell: (key, theirs[cell]) for cell, key in ours.items() if cell in theirs}
+        if not pairs:
+            raise NoVerdict("the plan has no gamma and lr that both have")
+        each = {cell: self.sign * (sample.mean(one) - sample.mean(other)) for cell, (one, other) in pairs.items()}
+        weight = self.sign / len(pairs)
+
+        def mean() -> Quantity:
+            weights = {}
+            for one, other in pairs.values():
+                weights |= sample.at(one, weight) | sample.at(other, -weight)
+            return Contrast(weights)
+
+        name = ", ".join(f"lr {lr:g} γ {gamma:g} {value:+.4f}" for (lr, gamma), value in each.items())
+        return Part(f"{name}; the mean", mean, sample, self.between)
+
+
 class Plane(Grid):
     """A claim about PowerSGD's cells at these learning rates, with all planned gammas."""
 
@@ -297,4 +328,4 @@ def spelled(key: tuple) -> str:
     return f"{name}lr {lr:g}" + ("" if gamma is None else f" γ {gamma:g}")
 
 
-Kind = Cells | BestCells | WithoutLoss | Robust | GoodDefault | Wider | BestFalls
+Kind = Cells | BestCells | Matched | WithoutLoss | Robust | GoodDefault | Wider | BestFalls
