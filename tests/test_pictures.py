@@ -22,6 +22,7 @@ from figures import (
     fig4_layers,
     fig4_rule,
     fig5,
+    fig5_lengths,
     fig6,
     fig7,
     recipe,
@@ -257,6 +258,29 @@ def test_the_other_finalists_stand_beside_the_chosen_settings_and_what_is_missin
     assert [f"{mean:.2f}" for mean in fig1_other.mean_accuracy(epochs)["train_acc"]] == ["0.30", "0.20", "0.40"]
     words = drawn(made["figure1a_early_other"])
     assert "lr 0.1, γ 0.8" in words and "lr 0.3" in words and "other finalist" in words
+
+
+def test_step_lengths_are_compared_at_the_same_gamma_and_lr():
+    def one(name, optimizer, accuracies, gamma, lr=0.1):
+        about = {"label": f"resnet50-{optimizer}", "optimizer": optimizer, "gamma": gamma, "initial_lr": lr}
+        return run(name, [{"train_acc": accuracy} for accuracy in accuracies], **about)
+
+    epochs = table(
+        one("a", "powersgd", [0.4, 0.8], 0.2), one("b", "powersgd", [0.3, 0.5], 0.6),
+        one("c", "rescaled_sgd", [0.5, 0.7], 0.2), one("d", "normalised_sgd", [0.2, 0.3], None),
+        one("e", "rescaled_sgd", [0.9, 0.9], 0.2, lr=0.01),
+    )  # fmt: skip
+    made = fig5_lengths.make(epochs, provenance(epochs))
+    lines = [line.split(" | ")[1:] for line in made["figure5_lengths.md"].splitlines() if line.startswith("| ResNet")]
+    assert [[*line[:3], line[4], line[-1].rstrip(" |")] for line in lines] == [
+        ["0.1", "0.2", "PowerSGD", "0.8000", ""],
+        ["0.1", "0.2", "SGD with PowerSGD's step length", "0.7000", "0.100"],  # 0.1 in either epoch, of either sign
+        ["0.1", "0.6", "PowerSGD", "0.5000", ""],
+    ]
+    picture = made["figure5_lengths_resnet50"]
+    assert [len(axes.lines) for axes in picture.axes] == [3, 2, 3, 2]  # steps of length lr beside both gammas
+    words = drawn(picture)
+    assert "lr 0.1, γ 0.2" in words and "lr 0.01" not in words and words.count("SGD with step length lr") == 1
 
 
 def test_figure_7_draws_what_is_there():
