@@ -13,7 +13,7 @@ OPTIMIZERS = {"sgd": "SGD", "sgdm": "SGDM", "sgdr": "SGDR", "powersgd": "PowerSG
               "tensorwise_rescaled_sgdr": "SGDR, PowerSGD's length per tensor",
               "tensorwise_normalised_sgd": "SGD, length lr per tensor",
               "raw": "SGD, inputs in [0, 1]", "normalised": "SGD, normalised inputs", "initialised": "SGD"}  # fmt: skip
-TICKS = {"tensorwise_rescaled_sgd": "length per tensor", "rescaled_sgd": "one length", "normalised_sgd": "length lr"}
+TICKS = {"tensorwise_rescaled_sgd": "length\nper tensor", "rescaled_sgd": "one length", "normalised_sgd": "length lr"}
 OPTIMIZERS |= {f"{name}-other": f"{OPTIMIZERS[name]}, other finalist"
                for name in ("sgdm", "powersgd", "powersgdm", "adagrad", "rmsprop", "adam")}  # fmt: skip
 INITS = {"he": "He", "xavier": "Xavier", "lecun": "LeCun", "orthogonal": "orthogonal", "torch": "torch"}
