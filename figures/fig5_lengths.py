@@ -47,6 +47,8 @@ def draw(epochs: pd.DataFrame, provenance: dict):
                 axes.set_ylabel(label)
         panels[0, column].set_title(f"lr {lr:g}, γ {gamma:g}")
         panels[1, column].set_xlabel("epoch")
+    for row in panels:  # bands of two or three seeds leave the range of accuracies
+        row[0].set_ylim(0, 0.02 + max(line.get_ydata().max() for axes in row for line in axes.lines))
     task = names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
     figure.suptitle(f"{task}{style.reduced(provenance)}: PowerSGD's step lengths along the gradient", fontsize=10)
     style.stamp(figure, provenance, legend=panels[0, 0])
