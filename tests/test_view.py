@@ -87,7 +87,9 @@ def test_the_tags_are_tier_data_set_network_optimizer_and_every_experiment_once(
     [("sgd", None, False, "single"), ("sgd", "grid", True, "select"), ("sgd", "grid", False, "report"),
      ("adam", "refine", True, "refine"), ("sgd", "report", True, "report"),
      ("sgd", "extend", True, "refine"), ("sgd", "final", True, "select"),
-     ("normalised_sgd", "grid", False, "control")],
+     ("normalised_sgd", "grid", False, "control"), ("normalised_sgd", "report", True, "control"),
+     ("normalised_sgd", None, False, "control"), ("normalised_sgd", "grid", True, "select"),
+     ("normalised_sgd", "final", True, "select"), ("normalised_sgd", "extend", True, "refine")],
 )  # fmt: skip
 def test_the_job_type_says_what_the_run_is_for(optimizer, stage, tuned, expected):
     assert view.job_type(cli.plain(composed(f"optimizer={optimizer}")), stage, tuned) == expected

@@ -133,9 +133,10 @@ def uses(run: str, results: Path) -> dict[str, str]:
 
 
 def job_type(config: dict, stage: str | None, tuned: bool) -> str:
-    """select, refine, report, control or single; stage: that of the experiment's protocol, None without one."""
-    if (config["optimizer"].get("class_path") or "").startswith(CONTROLS):
-        return "control"
-    if stage == "grid":
-        return "select" if tuned else "report"
-    return {"extend": "refine", "final": "select"}.get(stage or "", stage) or "single"
+    """select, refine, report, control or single; stage: that of the experiment's protocol, None without one.
+
+    A control's runs that select are no different from others', so that its curve has the reporting seeds alone.
+    """
+    role = {"grid": "select" if tuned else "report", "extend": "refine", "final": "select"}.get(stage or "", stage)
+    control = (config["optimizer"].get("class_path") or "").startswith(CONTROLS)
+    return "control" if control and role not in ("select", "refine") else role or "single"
