@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis import names, style
-from analysis.records import best, curves, only
+from analysis.records import NoRecords, best, curves, only
 from analysis.tables import interval, markdown
 
 from .recipe import Figure, missing
@@ -14,13 +14,16 @@ SHOWN = {"train_acc": "train accuracy (running)", "test_acc": "test accuracy"}
 
 
 def make(epochs: pd.DataFrame, provenance: dict) -> dict:
+    if not present(epochs):
+        raise NoRecords("PowerSGD, with which the others are compared, was not run")
     title = f"# PowerSGD's step lengths along the gradient, tier {provenance['tier']}"
     pictures = {f"figure5_lengths_{model}": draw(only(epochs, model=model), provenance) for model in present(epochs)}
     return pictures | {"figure5_lengths.md": f"{title}\n\n{table(epochs)}{missing(provenance)}"}
 
 
 def present(epochs: pd.DataFrame) -> list[str]:
-    return [model for model in names.NETWORKS if (epochs["model"] == model).any()]
+    """The networks with which PowerSGD was run."""
+    return [model for model in names.NETWORKS if not only(epochs, model=model, optimizer=PEER).empty]
 
 
 def settings(epochs: pd.DataFrame) -> list[tuple[float, float]]:
@@ -31,7 +34,7 @@ def settings(epochs: pd.DataFrame) -> list[tuple[float, float]]:
 
 def draw(epochs: pd.DataFrame, provenance: dict):
     """A column for each lr and gamma, train above test accuracy."""
-    cells = [cell for cell in settings(epochs) if cell in DRAWN]
+    cells = [cell for cell in settings(epochs) if cell in DRAWN] or settings(epochs)[: len(DRAWN)]
     optimizers = list(epochs["optimizer"].unique())
     figure, panels = style.plt.subplots(2, len(cells), figsize=(2.7 * len(cells) + 0.6, 5.6), sharex=True, sharey="row",
                                         squeeze=False, layout="constrained")  # fmt: skip
