@@ -252,6 +252,16 @@ def test_only_where_nothing_is_chosen_are_all_runs_reports(experiment, verdict):
     assert found == verdict
 
 
+def test_an_entry_that_someone_adds_changes_no_claim_about_others():
+    runs = chosen("powersgd", [(0.6, 0.75), (0.6, 0.77), (0.6, 0.76)]) + SGDM
+    added = chosen("tensorwise_rescaled_sgd", [(0.6, 0.74), (0.6, 0.76), (0.6, 0.79)])
+    assert compared(runs + added) == compared(runs)
+    mine = compared(runs + added, of="tensorwise_rescaled_sgd")
+    assert "6 df" in mine[1]  # of the paper's entries that were run and the one that the claim names
+    adam = chosen("adam", [(0.6, 0.70), (0.6, 0.73), (0.6, 0.71)])
+    assert "6 df" in compared(runs + adam)[1]  # the paper's share their variance in every claim
+
+
 def test_what_is_undecided_says_how_many_seeds_would_decide_and_what_they_cost():
     _, text = compared(chosen("powersgd", [(0.6, 0.75), (0.6, 0.67), (0.6, 0.72)]) + SGDM)
     assert "would be needed for 80 % power" in text or "would decide it with 80 % power: " in text

@@ -14,7 +14,7 @@ from analysis import budget
 from analysis.statistics import Contrast, Largest, Least, Quantity, expected_best
 
 from .parts import Part, Sample, by_setting, per_run, sentence
-from .schema import Archive, Bounds, Claim, Column, Finding, Names, NoVerdict, Share, chooses, grid_labels
+from .schema import Archive, Bounds, Claim, Column, Finding, Names, NoVerdict, Share, chooses, grid_labels, paper_labels
 
 Epochs = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
@@ -53,9 +53,14 @@ class Versus(Entries):
         return *self.of, *self.minus
 
 
-def reported(archive: Archive) -> Archive:
-    """The runs of the chosen settings; all runs, if the experiment chooses none. Raises NoVerdict if there are none."""
-    found = archive.only(archive.runs["stage"] == "report") if chooses(archive.experiment) else archive
+def reported(archive: Archive, named: Names = ()) -> Archive:
+    """The runs of the chosen settings, or all runs if the experiment chooses none. Raises NoVerdict if there are none.
+
+    Only of the paper's entries and those named, since all of them may share a variance: an optimizer that someone adds
+    must not change a claim about others.
+    """
+    chosen = archive.runs["stage"].eq("report") | (not chooses(archive.experiment))
+    found = archive.only(chosen & archive.runs["label"].isin({*paper_labels(archive.experiment), *named}))
     if found.epochs.empty:
         raise NoVerdict("no run")
     return found
@@ -94,7 +99,7 @@ class Difference(Versus):
         return self
 
     def parts(self, archive):
-        found = reported(archive)
+        found = reported(archive, self.labels)
         sample = Sample(by_setting(found.runs, per_run(found.epochs, self.column, self.at, self.guess), ["label"]))
         larger = self.column != "train_loss"
         return [Part(versus(sample, one, self.minus, larger),
@@ -113,7 +118,7 @@ class Overtaken(Versus):
     column: Column
 
     def parts(self, archive):
-        found = reported(archive)
+        found = reported(archive, self.labels)
         values, rates = (found.epochs.pivot(index="run", columns="epoch", values=name) for name in (self.column, "lr"))
         first, *later = sorted(found.epochs["epoch"].unique().tolist())
         drops = [epoch for epoch in later if (rates[epoch] < rates[first]).any()]
@@ -146,7 +151,7 @@ class EpochsTo(Versus):
     between: Bounds
 
     def parts(self, archive):
-        found = reported(archive)
+        found = reported(archive, self.labels)
         tops = by_setting(found.runs, per_run(found.epochs, self.column, "best", 0.0), ["label"])
         parts = []
         for one in self.of:
@@ -198,7 +203,7 @@ class Gain(Entries):
     between: Bounds
 
     def parts(self, archive):
-        found = reported(archive)
+        found = reported(archive, self.labels)
         first, last = (per_run(found.epochs, self.column, [epoch], 0.0) for epoch in self.epochs)
         gains = by_setting(found.runs, last - first, ["label"])
         sample = Sample(gains, dict.fromkeys(gains, False))

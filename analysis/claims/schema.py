@@ -150,6 +150,11 @@ def grid_labels(experiment: str) -> set[str]:
     return set().union(*_asked(experiment)["grid"].values())
 
 
+def paper_labels(experiment: str) -> set[str]:
+    """The entries of its grid at the paper's own tier: without controls and without optimizers that someone added."""
+    return set(_asked(experiment)["grid"]["paper"])
+
+
 def chooses(experiment: str) -> bool:
     """Whether the protocol chooses the experiment's settings, so that only some of its runs are reported."""
     return _asked(experiment).get("protocol", {}).get("tune", False)
