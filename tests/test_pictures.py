@@ -283,6 +283,16 @@ def test_step_lengths_are_compared_at_the_same_gamma_and_lr():
     assert "lr 0.1, γ 0.2" in words and "lr 0.01" not in words and words.count("SGD with step length lr") == 1
 
 
+def test_step_lengths_are_drawn_at_whichever_settings_were_run_and_not_without_powersgd():
+    one = {"label": "resnet50-powersgd", "initial_lr": 0.5, "gamma": 0.3}  # not one of those that are drawn first
+    other = {"label": "resnet50-rescaled_sgd", "optimizer": "rescaled_sgd"} | {"initial_lr": 0.5, "gamma": 0.3}
+    epochs = table(run("a", [{}, {}], **one), run("b", [{}, {}], **other))
+    assert "lr 0.5, γ 0.3" in drawn(fig5_lengths.make(epochs, provenance(epochs))["figure5_lengths_resnet50"])
+    alone = run("b", [{}, {}], **other)
+    with pytest.raises(NoRecords, match="PowerSGD, with which the others are compared, was not run"):
+        fig5_lengths.make(alone, provenance(alone))
+
+
 def test_figure_7_draws_what_is_there():
     epochs = table(run("a", [{}, {}]), run("b", [{}, {}], label="powersgdr"))
     assert "PowerSGDR, best test 50.00% (paper 94.64%)" in drawn(fig7.draw(epochs, provenance(epochs)))
