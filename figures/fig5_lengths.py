@@ -1,5 +1,7 @@
 """Beside figure 5: PowerSGD and steps along the gradient with its lengths, epoch by epoch, at the same gamma and lr."""
 
+import functools
+
 import pandas as pd
 
 from analysis import names, style
@@ -9,16 +11,16 @@ from analysis.tables import interval, markdown
 from .recipe import Figure, missing
 
 PEER = "powersgd"
-DRAWN = [(0.1, 0.2), (0.1, 0.6), (0.01, 0.2), (0.01, 0.6)]  # lr and gamma; the table has all
+DRAWN = [(0.1, 0.2), (0.1, 0.6), (0.01, 0.2), (0.01, 0.6)]  # lr and gamma, of more settings; the table has all
 SHOWN = {"train_acc": "train accuracy (running)", "test_acc": "test accuracy"}
 
 
-def make(epochs: pd.DataFrame, provenance: dict) -> dict:
+def make(name: str, epochs: pd.DataFrame, provenance: dict) -> dict:
     if not present(epochs):
         raise NoRecords("PowerSGD, with which the others are compared, was not run")
     title = f"# PowerSGD's step lengths along the gradient, tier {provenance['tier']}"
-    pictures = {f"figure5_lengths_{model}": draw(only(epochs, model=model), provenance) for model in present(epochs)}
-    return pictures | {"figure5_lengths.md": f"{title}\n\n{table(epochs)}{missing(provenance)}"}
+    pictures = {f"{name}_{model}": draw(only(epochs, model=model), provenance) for model in present(epochs)}
+    return pictures | {f"{name}.md": f"{title}\n\n{table(epochs)}{missing(provenance)}"}
 
 
 def present(epochs: pd.DataFrame) -> list[str]:
@@ -34,7 +36,8 @@ def settings(epochs: pd.DataFrame) -> list[tuple[float, float]]:
 
 def draw(epochs: pd.DataFrame, provenance: dict):
     """A column for each lr and gamma, train above test accuracy."""
-    cells = [cell for cell in settings(epochs) if cell in DRAWN] or settings(epochs)[: len(DRAWN)]
+    found = settings(epochs)
+    cells = found if len(found) <= len(DRAWN) else [cell for cell in found if cell in DRAWN] or found[: len(DRAWN)]
     optimizers = list(epochs["optimizer"].unique())
     figure, panels = style.plt.subplots(2, len(cells), figsize=(2.7 * len(cells) + 0.6, 5.6), sharex=True, sharey="row",
                                         squeeze=False, layout="constrained")  # fmt: skip
@@ -80,4 +83,10 @@ def mean_curve(runs: pd.DataFrame) -> pd.Series:
     return runs.groupby("epoch")["train_acc"].mean()
 
 
-FIGURES = {"fig5_lengths": Figure(__doc__, make, "fig5_controls", "laptop")}
+FIGURES = {
+    "fig5_lengths": Figure(__doc__, functools.partial(make, "figure5_lengths"), "fig5_controls", "laptop"),
+    "fig1ab_early_lengths": Figure(
+        "The same in figure 1(a, b)'s first epochs, at the settings chosen for either",
+        functools.partial(make, "figure1ab_early_lengths"), "fig1ab_early_lengths", "laptop",
+    ),
+}  # fmt: skip

@@ -270,7 +270,7 @@ def test_step_lengths_are_compared_at_the_same_gamma_and_lr():
         one("c", "rescaled_sgd", [0.5, 0.7], 0.2), one("d", "normalised_sgd", [0.2, 0.3], None),
         one("e", "rescaled_sgd", [0.9, 0.9], 0.2, lr=0.01),
     )  # fmt: skip
-    made = fig5_lengths.make(epochs, provenance(epochs))
+    made = fig5_lengths.make("figure5_lengths", epochs, provenance(epochs))
     lines = [line.split(" | ")[1:] for line in made["figure5_lengths.md"].splitlines() if line.startswith("| ResNet")]
     assert [[*line[:3], line[4], line[-1].rstrip(" |")] for line in lines] == [
         ["0.1", "0.2", "PowerSGD", "0.8000", ""],
@@ -287,10 +287,12 @@ def test_step_lengths_are_drawn_at_whichever_settings_were_run_and_not_without_p
     one = {"label": "resnet50-powersgd", "initial_lr": 0.5, "gamma": 0.3}  # not one of those that are drawn first
     other = {"label": "resnet50-rescaled_sgd", "optimizer": "rescaled_sgd"} | {"initial_lr": 0.5, "gamma": 0.3}
     epochs = table(run("a", [{}, {}], **one), run("b", [{}, {}], **other))
-    assert "lr 0.5, γ 0.3" in drawn(fig5_lengths.make(epochs, provenance(epochs))["figure5_lengths_resnet50"])
+    assert "lr 0.5, γ 0.3" in drawn(
+        fig5_lengths.make("figure5_lengths", epochs, provenance(epochs))["figure5_lengths_resnet50"]
+    )
     alone = run("b", [{}, {}], **other)
     with pytest.raises(NoRecords, match="PowerSGD, with which the others are compared, was not run"):
-        fig5_lengths.make(alone, provenance(alone))
+        fig5_lengths.make("figure5_lengths", alone, provenance(alone))
 
 
 def test_figure_7_draws_what_is_there():
