@@ -6,6 +6,9 @@ import yaml
 
 from analysis.records import RESULTS
 
+# The entries of experiment fig7 of which the paper states an accuracy, by optimizer and schedule
+FIGURE7 = {("powersgd", "step"): "powersgd", ("powersgd", "warm_restarts"): "powersgdr"}
+
 
 @functools.cache
 def reference() -> dict:

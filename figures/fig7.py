@@ -6,14 +6,13 @@ Restarts leave a 160-epoch run ten epochs into a hot cycle, so best and last epo
 import pandas as pd
 
 from analysis import names, style
-from analysis.paper import reference
+from analysis.paper import FIGURE7, reference
 from analysis.records import best, curves, last
 from analysis.tables import interval, markdown
 
 from .recipe import Figure, reported
 
 DASHES = {"step": "-", "warm_restarts": "--", "cosine": ":"}  # a cosine's schedule is one long cycle of warm_restarts
-LABELS = {("powersgd", "step"): "powersgd", ("powersgd", "warm_restarts"): "powersgdr"}  # of what the paper states
 
 
 def make(epochs: pd.DataFrame, provenance: dict) -> dict:
@@ -25,7 +24,7 @@ def make(epochs: pd.DataFrame, provenance: dict) -> dict:
 def draw(epochs: pd.DataFrame, provenance: dict):
     optimizers, count = list(epochs["optimizer"].unique()), epochs["entry"].nunique()
     figure, (loss, accuracy) = style.plt.subplots(1, 2, figsize=(9, 3.8 + 0.1 * count), layout="constrained")
-    paper = {LABELS[one["optimizer"], one["schedule"]]: one["best_test_acc"] for one in reference()["figure7"]}
+    paper = {FIGURE7[one["optimizer"], one["schedule"]]: one["best_test_acc"] for one in reference()["figure7"]}
     for entry, chosen in epochs.groupby("entry", sort=False):
         name, top = names.entry(str(entry)), best(chosen, "test_acc")["test_acc"].mean()
         stated = paper.get(str(chosen["label"].iloc[0]))

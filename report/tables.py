@@ -11,7 +11,7 @@ from analysis.claims import judge as claims
 from analysis.claims.entries import less_best, reported
 from analysis.claims.parts import Absent, Sample, TooFew, by_setting, per_run
 from analysis.claims.schema import Archive, NoVerdict
-from analysis.paper import best_test_acc, reference
+from analysis.paper import FIGURE7, best_test_acc, reference
 from analysis.records import EXPERIMENTS, NoRecords, best, collect, load, only, read_table
 from analysis.style import counted
 from analysis.tables import interval
@@ -22,9 +22,9 @@ Table = tuple[list[str], list[list[str]]]
 
 WARNING = {
     "smoke": "This tier shows that every step runs. No verdict here says anything about the paper's claims.",
-    "laptop": "Smaller networks. Claims about the end of training are judged by the paper's schedule on a part of the "
-    "images, claims about its first epochs by these on all images. A verdict is about this tier, not about the paper's "
-    "runs; docs/laptop-notes.md says for each what the tier may have changed.",
+    "laptop": "Smaller networks. Claims about the end of training are judged by runs with the paper's schedule on a part "
+    "of the images, claims about the first epochs by runs of five epochs on all images. A verdict is about this tier, "
+    "not about the paper's runs; docs/laptop-notes.md says for each what the tier may have changed.",
     "short": "Smaller networks, 10,000 images and 15 epochs. A verdict is about this tier, not about the paper's runs; "
     "docs/laptop-notes.md says for each what the tier may have changed.",
     "paper": "The paper's protocol, unreduced, where it was run.",
@@ -71,7 +71,7 @@ def stated(results: Path, tier: str) -> list[Stated]:
             name = f"{names.optimizer(entry['optimizer'])}, lr {entry['lr']:g}, γ {entry['gamma']:g}"
             found.append(_stated("5", entry, f"{model}?", name, only(fifth, **where)))
     for entry in paper["figure7"]:
-        where = {"optimizer": entry["optimizer"], "schedule": entry["schedule"], "stage": "report"}
+        where = {"label": FIGURE7[entry["optimizer"], entry["schedule"]], "stage": "report"}
         name = f"{names.optimizer(entry['optimizer'])}, {entry['schedule'].replace('_', ' ')}"
         found.append(_stated("7", entry | {"dataset": "cifar10"}, "resnet50", name, only(seventh, **where)))
     return found

@@ -163,6 +163,17 @@ def test_the_papers_numbers_stand_beside_not_run_and_never_as_ours(results):
     assert ["cifar10", "resnet50", "Adam", "+0.0137", "not run"] in gaps and {line[-1] for line in gaps} == {"not run"}
 
 
+def test_the_papers_warm_restarts_stand_beside_these_and_not_beside_one_cosine(results, monkeypatch):
+    tops = {"powersgd": ("step", 0.5), "powersgdr": ("warm_restarts", 0.6), "powersgd-cosine": ("warm_restarts", 0.9)}
+    ours = pd.DataFrame([{"label": label, "optimizer": "powersgd", "schedule": schedule, "stage": "report", "epoch": 1,
+                          "test_acc": top, "run": f"{label}{seed}", "dataset": "cifar10", "model": "resnet50"}
+                         for label, (schedule, top) in tops.items() for seed in range(3)])  # fmt: skip
+    real = tables.epochs_of
+    monkeypatch.setattr(tables, "epochs_of", lambda *about: ours if about[-1] == "fig7" else real(*about))
+    _, lines = tables.reference_table(results, "laptop")
+    assert [line[-1] for line in lines[-2:]] == ["0.5000 [0.5000, 0.5000], 3 seeds", "0.6000 [0.6000, 0.6000], 3 seeds"]
+
+
 def test_a_gap_is_of_the_best_epochs_and_unpaired(results, monkeypatch):
     best = {"sgdm": (0.9, 0.8, 0.7), "powersgd": (0.8, 0.6, 0.7, 0.7)}
     runs = pd.DataFrame([{"label": label, "seed": seed, "run": f"{label}{seed}", "stage": "report"}
