@@ -22,7 +22,7 @@ Table = tuple[list[str], list[list[str]]]
 
 WARNING = {
     "smoke": "This tier shows that every step runs. No verdict here says anything about the paper's claims.",
-    "laptop": "Smaller networks. Claims about the end of training are judged by runs with the paper's schedule on a part "
+    "laptop": "Smaller networks. Claims about the end of training are judged by runs with the paper's schedule on part "
     "of the images, claims about the first epochs by runs of five epochs on all images. A verdict is about this tier, "
     "not about the paper's runs; docs/laptop-notes.md says for each what the tier may have changed.",
     "short": "Smaller networks, 10,000 images and 15 epochs. A verdict is about this tier, not about the paper's runs; "
