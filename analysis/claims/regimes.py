@@ -34,9 +34,7 @@ def fitted(judged: Archive) -> str:
     best = judged.epochs.groupby(["setting", "run"])["train_acc"].max().groupby("setting").mean().max()
     if best >= FITTED:
         return ""
-    return (
-        f"it needs a network that fits its training set; the best setting's train accuracy is {best:.2f}, not {FITTED}"
-    )
+    return f"it needs a network that fits its training set; the best setting trains to {best:.3f}, less than {FITTED}"
 
 
 def first_epochs(judged: Archive) -> str:
