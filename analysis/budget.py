@@ -4,6 +4,8 @@ PowerSGD is tuned over 25 settings and SGDM over 5, both on the test set. The ex
 the grid without replacement, is what each reaches with an equal budget. Settings tried in refinement are left out.
 """
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from analysis import names
@@ -21,13 +23,17 @@ def scores(epochs: pd.DataFrame) -> dict[str, list[float]]:
     return {str(label): values.tolist() for label, values in means.groupby(level="label", sort=False)}
 
 
-def compared(epochs: pd.DataFrame) -> list[list[str]]:
-    """Each optimizer with its own number of settings, and with the smallest number."""
-    found = scores(epochs)
-    budget = min(map(len, found.values()), default=0)
-    refined = epochs[epochs["stage"] == "refine"].groupby("label")["setting"].nunique()
+def compared(epochs: pd.DataFrame, paper: Collection[str], incomplete: Collection[str] = ()) -> list[list[str]]:
+    """Each optimizer with its own number of settings, and with the smallest number that an entry of the paper has.
+
+    incomplete: entries left out, since runs of their grids are missing. Settings beyond the grid count as refinement.
+    """
+    found = {label: values for label, values in scores(epochs).items() if label not in incomplete}
+    budget = min((len(values) for label, values in found.items() if label in paper), default=0)
+    refined = epochs[epochs["stage"].isin(("refine", "extend"))].groupby("label")["setting"].nunique()
     return [
         [names.optimizer(label), str(len(values)), f"{max(values):.4f}", str(budget),
          f"{expected_best(values, budget):.4f}", str(refined.get(label, 0))]
         for label, values in found.items()
+        if len(values) >= budget > 0
     ]  # fmt: skip

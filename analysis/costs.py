@@ -25,8 +25,9 @@ def price(experiment: str, results: Path, tier: str) -> str:
     """In words, how long the missing runs of an experiment would take at this tier and at the paper's scale."""
     here, paper = (read(results, name).get(experiment) for name in (tier, "paper"))
     if tier != "paper" and ran(experiment, results):
-        return f"{experiment} was run at the paper's scale, see tier paper"
-    parts = [f"{hours(here['hours'])} of this machine"] if here else []
+        partly = " in part" if paper and paper["missing"] else ""
+        return f"{experiment} was run{partly} at the paper's scale, see tier paper"
+    parts = [f"{hours(here['hours'])} of this machine"] if here and here["missing"] else []
     if tier != "paper":
         parts = parts or [f"there is no tier {tier}"]
     if paper:
@@ -40,9 +41,9 @@ def ran(experiment: str, results: Path) -> bool:
 
 
 def of_runs(count: int, like: pd.DataFrame) -> str:
-    """In words, how long `count` runs would take on this machine, each as long as the mean of `like` (`seconds`)."""
+    """In words, how long `count` runs would take on one core, each as long as the mean of `like` (`seconds`)."""
     return f"{count} run{'s' * (count != 1)}" + (
-        f", {hours(count * like['seconds'].mean() / 3600)}" if len(like) else ""
+        f", {hours(count * like['seconds'].mean() / 3600)} of one core" if len(like) else ""
     )
 
 

@@ -115,6 +115,11 @@ def entries(runs: pd.DataFrame) -> pd.Series:
     return found
 
 
+def incomplete(runs: pd.DataFrame) -> list[str]:
+    """The entries of whose grids runs are missing."""
+    return sorted(runs.loc[(runs["stage"] == "grid") & (runs["state"] == MISSING), "label"].unique())
+
+
 def provenance(experiment: str, tier: str, changes: list[str], runs: pd.DataFrame) -> dict:
     """What a figure is made of: tier, seeds, runs, shared settings, and every environment that trained some runs."""
     ended = runs[runs["state"] != MISSING]
@@ -130,6 +135,7 @@ def provenance(experiment: str, tier: str, changes: list[str], runs: pd.DataFram
         "runs": len(ended),
         "shown": len(reported),
         "missing": [named(run) for _, run in runs[runs["state"] == MISSING].iterrows()],
+        "incomplete": incomplete(runs),
         "axes": {key: sorted(runs[key].dropna().unique().tolist()) for key in AXES},
         "entries": rows_of_grid(runs),
         "states": {state: int((ended["state"] == state).sum()) for state in ("finished", "diverged")},

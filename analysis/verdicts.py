@@ -72,7 +72,7 @@ def combined(verdicts: list[str]) -> str:
         return verdicts[0]
     if NOT_RUN in verdicts:
         return NOT_RUN
-    return MIXED if {REPRODUCED, NOT_REPRODUCED} <= set(verdicts) else INCONCLUSIVE
+    return MIXED if set(verdicts) == {REPRODUCED, NOT_REPRODUCED} else INCONCLUSIVE
 
 
 def more_seeds(

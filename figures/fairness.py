@@ -3,7 +3,8 @@
 import pandas as pd
 
 from analysis import budget, names, style
-from analysis.records import only
+from analysis.claims.schema import paper_labels
+from analysis.records import NoRecords, advice, only
 from analysis.statistics import expected_best
 from analysis.tables import markdown
 
@@ -14,12 +15,16 @@ def make(epochs: pd.DataFrame, provenance: dict) -> dict:
     stem = f"fairness-{provenance['experiment']}"
     title = f"# Best of k settings, {provenance['experiment']}, tier {provenance['tier']}\n\n"
     tried = only(epochs, stage="grid")
+    tried = tried[~tried["label"].isin(provenance["incomplete"])]
+    if tried.empty:
+        raise NoRecords(f"no entry's grid is complete; {advice(provenance['experiment'], provenance['tier'])}")
+    lines = budget.compared(epochs, paper_labels(provenance["experiment"]), provenance["incomplete"])
     shown = {"seeds": sorted(tried["seed"].unique().tolist()), "shown": tried["run"].nunique()}
     return {
         stem: draw(
-            budget.scores(epochs), provenance | shown, names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
+            budget.scores(tried), provenance | shown, names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
         ),
-        f"{stem}.md": title + markdown(budget.HEADER, budget.compared(epochs)),
+        f"{stem}.md": title + markdown(budget.HEADER, lines),
     }
 
 

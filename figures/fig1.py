@@ -21,7 +21,8 @@ def make(train: str, test: str, regime: str, epochs: pd.DataFrame, provenance: d
     epochs = so_far(epochs)
     task = names.task(epochs["model"].iloc[0], epochs["dataset"].iloc[0])
     title = f"# Figure 1({train}, {test}){regime.replace('_', ', ')}: {task}, tier {provenance['tier']}"
-    shown = provenance | {"seeds": sorted(epochs["seed"].unique().tolist()), "shown": epochs["run"].nunique()}
+    seeds = max((runs["seed"].unique().tolist() for _, runs in epochs.groupby("entry")), key=len)  # of one entry
+    shown = provenance | {"seeds": sorted(seeds), "shown": epochs["run"].nunique()}
     return {
         f"figure1{train}{regime}": draw(epochs, shown, "train_acc", f"({train}) {task}"),
         f"figure1{test}{regime}": draw(epochs, shown, "test_acc", f"({test}) {task}"),

@@ -63,14 +63,17 @@ def draw(epochs: pd.DataFrame, provenance: dict):
 
 def table(epochs: pd.DataFrame) -> str:
     """Each setting's accuracies, and how far its mean train accuracy is from PowerSGD's, on average over the epochs."""
-    lines = []
+    lines, shown = [], set()
     for model in present(epochs):
         for lr, gamma in settings(only(epochs, model=model)):
-            cell = only(epochs, model=model, initial_lr=lr, gamma=gamma)
+            cell = only(epochs, model=model, initial_lr=lr)
+            cell = cell[(cell["gamma"] == gamma) | (cell["gamma"].isna() & ~cell["setting"].isin(shown))]
+            shown |= set(cell["setting"])
             peer = mean_curve(only(cell, optimizer=PEER))
             for optimizer, runs in cell.groupby("optimizer", sort=False):
-                apart = "" if optimizer == PEER else f"{(mean_curve(runs) - peer).abs().mean():.3f}"
-                lines.append([names.NETWORKS[model], f"{lr:g}", f"{gamma:g}", names.optimizer(str(optimizer)),
+                power = "" if runs["gamma"].isna().all() else f"{gamma:g}"
+                apart = f"{(mean_curve(runs) - peer).abs().mean():.3f}" if power and optimizer != PEER else ""
+                lines.append([names.NETWORKS[model], f"{lr:g}", power, names.optimizer(str(optimizer)),
                               str(runs["run"].nunique()), interval(best(runs, "train_acc")["train_acc"]),
                               interval(best(runs, "test_acc")["test_acc"]), apart])  # fmt: skip
     header = ["", "lr", "gamma", "optimizer", "seeds", "best train accuracy", "best test accuracy",

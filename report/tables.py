@@ -10,9 +10,9 @@ from analysis import budget, costs, names
 from analysis.claims import judge as claims
 from analysis.claims.entries import less_best, reported
 from analysis.claims.parts import Absent, Sample, TooFew, by_setting, per_run
-from analysis.claims.schema import Archive, NoVerdict
+from analysis.claims.schema import Archive, NoVerdict, paper_labels
 from analysis.paper import FIGURE7, best_test_acc, reference
-from analysis.records import EXPERIMENTS, NoRecords, best, collect, load, only, read_table
+from analysis.records import EXPERIMENTS, NoRecords, best, collect, incomplete, load, only, read_table
 from analysis.style import counted
 from analysis.tables import interval
 from analysis.verdicts import LEAST_SEEDS, NOT_RUN, judge
@@ -148,7 +148,10 @@ def selection_table(folder: Path) -> Table:
 
 def fairness_table(results: Path, tier: str) -> Table:
     """Each optimizer of figure 1, with its own number of settings and with the smallest number."""
-    lines = [[name, *line] for name in names.PANELS for line in budget.compared(epochs_of(results, tier, name))]
+    lines = []
+    for name in names.PANELS:
+        runs, epochs = load(results / tier / "archive", name)
+        lines += [[name, *line] for line in budget.compared(epochs, paper_labels(name), incomplete(runs))]
     return ["experiment", *budget.HEADER], lines
 
 

@@ -71,7 +71,7 @@ class Costs:
 
     def of(self, config: dict) -> Cost:
         images = train_images(config)
-        evaluated = test_images(config) + config["dataset"]["validation"]
+        evaluated = test_images(config) * config["evaluations"] + config["dataset"]["validation"]
         whole = (images + EVALUATION * (evaluated + images * config["evaluate_train"])) * config["epochs"]
         name, spread = (self.device, key(config)), 1.0
         if name in self.measured:

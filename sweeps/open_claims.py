@@ -16,7 +16,8 @@ from .show import price
 def judged_here(results: Path, tier: str) -> list[Verdict]:
     """The verdicts that rest on this tier's runs, or would, except on experiments that ran at the paper's scale."""
     ran = functools.cache(lambda name: tier != "paper" and costs.ran(name, results))
-    return [claim for claim in on_experiments(results, tier) if claim.experiment and not ran(claim.experiment)]
+    return [claim for claim in on_experiments(results, tier)
+            if claim.experiment and claim.plannable and not ran(claim.experiment)]  # fmt: skip
 
 
 def table(results: Path, tier: str, plans: Sequence[Plan | str], place: Place) -> str:
@@ -31,7 +32,8 @@ def table(results: Path, tier: str, plans: Sequence[Plan | str], place: Place) -
 
     for claim in judged_here(results, tier):
         if claim.verdict == INCONCLUSIVE:
-            lines.append((claim.hours, claim, "more seeds, 80 % power"))
+            hours = None if claim.hours is None else claim.hours / place.slots
+            lines.append((hours, claim, "more seeds, 80 % power"))
         elif claim.verdict == NOT_RUN and claim.experiment in planned:
             hours, runs = missing(claim.experiment, claim.labels)
             lines.append((hours, claim, f"{runs} runs"))

@@ -15,9 +15,11 @@ import optimizers
 from analysis.claims import judge as claims
 from analysis.claims import regimes
 from analysis.claims.fixed import Ancestry, ancestor
-from analysis.claims.schema import NO_RUNS, Archive, ClaimError, NoVerdict
+from analysis.claims.schema import NO_RUNS, Archive, ClaimError, NoVerdict, lacks
 from analysis.records import command
 from runs import table
+from runs.files import write_json
+from sweeps.open_claims import judged_here
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = {"claim": "it holds", "section": "4", "objection": "none"}
@@ -262,13 +264,46 @@ def test_an_entry_that_someone_adds_changes_no_claim_about_others():
     assert "6 df" in compared(runs + adam)[1]  # the paper's share their variance in every claim
 
 
+def test_a_claim_on_what_the_grid_of_a_tier_lacks_is_not_run_and_has_no_price(tmp_path):
+    one = CLAIMS["fig5-tensor-lengths"]
+    assert lacks(one, "fig5_controls", "laptop", "densenet121").startswith("not in the grid of tier laptop: ")
+    assert "tensorwise" in lacks(one, "fig5_controls", "paper", "resnet50")
+    assert not lacks(one, "fig5_controls", "laptop", "resnet50")
+    assert not lacks(CLAIMS["fig7-lowest-loss"], "fig7", "paper")
+    assert "sgdm-cosine" in lacks(CLAIMS["fig7-restarts-beyond-cosine-sgdm"], "fig7", "paper")
+    costs = {"experiments": {"fig5_controls": {"missing": 9, "hours": 5, "gpu_hours": 1}}}
+    write_json(tmp_path / "laptop" / "costs.json", costs)
+    found = {(one.key, one.network): one for one in claims.judge(tmp_path, "laptop", "fig5_controls")}
+    there, gone = (found["fig5-tensor-lengths", network] for network in ("resnet50", "densenet121"))
+    assert there.plannable and "fig5_controls: 5.0 hours" in there.evidence
+    assert not gone.plannable and gone.evidence.startswith("not in the grid") and "hours" not in gone.evidence
+    open_claims = {(one.key, one.network) for one in judged_here(tmp_path, "laptop")}
+    assert ("fig5-tensor-lengths", "resnet50") in open_claims
+    assert ("fig5-tensor-lengths", "densenet121") not in open_claims
+
+
+def test_an_added_optimizer_is_no_evidence_on_any_claim(tmp_path, monkeypatch):
+    def loaded(*others):
+        runs = [trains(0.2, depth=13, label="rescaled_sgd", optimizer="rescaled_sgd", gamma=0.5, seed=seed)
+                for seed in range(3)]  # fmt: skip
+        made = archive([*runs, *others])._replace(experiment="fig4_controls")
+        monkeypatch.setattr(Archive, "load", classmethod(lambda cls, *about: made))
+        return {one.key: one.evidence for one in claims.judge(tmp_path, "laptop", "fig4_controls")}
+
+    mine = [trains(0.99, depth=13, label="mine", optimizer="mine", gamma=None, seed=seed) for seed in range(3)]
+    assert loaded() == loaded(*mine)
+
+
 def test_what_is_undecided_says_how_many_seeds_would_decide_and_what_they_cost():
     _, text = compared(chosen("powersgd", [(0.6, 0.75), (0.6, 0.67), (0.6, 0.72)]) + SGDM)
     assert "would be needed for 80 % power" in text or "would decide it with 80 % power: " in text
     _, text = compared(chosen("powersgd", [(0.6, 0.75), (0.6, 0.71), (0.6, 0.735)]) + SGDM)
     seeds, runs = (int(text.split(word)[0].split()[-1]) for word in (" more seed", " runs, "))
     assert runs == 2 * seeds and f"{runs} runs, {runs} minutes" in text  # of one minute each
-    assert "2 of at least 3 seeds; 1 run, 1 minutes to that" in compared(chosen("powersgd", [(0.6, 0.7)] * 2) + SGDM)[1]
+    assert (
+        "2 of at least 3 seeds; 1 run, 1 minutes of one core to that"
+        in compared(chosen("powersgd", [(0.6, 0.7)] * 2) + SGDM)[1]
+    )
 
 
 def test_the_epochs_of_a_list_are_one_number():
@@ -328,6 +363,10 @@ def test_who_led_before_the_drop_and_not_after_is_overtaken():
     assert judged(one, behind + sgdm)[0] == "not reproduced"  # who led all along does not overtake
     flat = [run | {"epochs": [epoch | {"lr": 0.1} for epoch in run["epochs"]]} for run in behind + sgdm]
     assert judged(one, flat) == ("not run", "no learning rate drops")
+    close = chosen("powersgd", [(0.60, 0.60), (0.51, 0.71), (0.55, 0.62)])
+    _, text = judged(one, close + sgdm)  # a run has a value before the drop and one after it, and is trained once
+    seeds, runs = (int(text.split(word)[0].split()[-1]) for word in (" more seed", " runs, "))
+    assert runs == 2 * seeds
 
 
 @pytest.mark.parametrize(
@@ -359,7 +398,8 @@ def test_at_an_equal_budget_many_settings_are_no_advantage():
 
     verdict, text = judged(one, tried([0, 1, 2]))  # best of 1: (0.9 + 0.1 + 0.1) / 3 against 0.5
     assert verdict == "not reproduced" and "best of 1 settings, seeds that selected: -0.1333" in text
-    assert judged(one, tried([0]))[0] == "inconclusive"
+    verdict, text = judged(one, tried([0]) + chosen("powersgd", [(0.5, 0.6)]))
+    assert verdict == "inconclusive" and "1 of at least 3 seeds; 10 runs" in text  # two for each of the grids' five
     assert judged(one, chosen("powersgd", [(0.5, 0.6)] * 3))[0] == "not run"
 
 
@@ -528,7 +568,9 @@ def test_one_run_shows_that_a_network_trains_and_only_all_that_none_does():
     assert "up to 63% of seeds that do better cannot be excluded" in judged(none, every)[1]
     every[2] = trains(0.91, seed=2)
     assert judged(some, every)[0] == "reproduced" and judged(none, every)[0] == "not reproduced"
-    assert "1 of 2 settings trained, 3 seeds: lr 0.1 γ 0.5 (1 of 3)" in judged(none, every)[1]
+    assert judged(none, every)[1] == "1 of 2 settings trained, 3 seeds: lr 0.1 γ 0.5 (1 of 3)"
+    text = "1 of 2 settings trained, 3 seeds: lr 0.1 γ 0.5 (1 of 3); 1 not run"  # what was not run has not failed
+    assert judged(none, every, missing=[{"gamma": 0.3}])[1] == text
     other = trains(0.91, gamma=None, label="normalised_sgd")
     assert "normalised_sgd lr 0.1" in judged(none, [*every, other])[1]
 
@@ -547,7 +589,14 @@ def test_a_setting_counts_only_if_every_one_of_its_seeds_trains():
     assert judged(one, [trains(0.95, seed=seed) for seed in range(2)])[0] == "inconclusive"
     others = [trains(0.95, gamma=0.2), trains(0.2, gamma=0.3)]  # of one seed each, which decide nothing
     assert judged(one, others)[0] == "inconclusive"
-    assert "1 of 3 settings trained" in judged(one, [trains(0.95, seed=seed) for seed in range(3)] + others)[1]
+    three = [trains(0.95, seed=seed) for seed in range(3)]
+    text = "1 of 3 settings trained, 1 to 3 seeds: lr 0.1 γ 0.5 (3 of 3); 1 more in fewer than 3 seeds"
+    assert judged(one, three + others)[1] == text
+    ten = claim("trained", settings={"depth": 13}, threshold=0.9, expect="some", every_seed=True, seeds=10)
+    assert judged(ten, three) == ("inconclusive", "1 of 1 setting trained, 3 seeds: lr 0.1 γ 0.5 (3 of 3), of at least "
+                                  "10; 7 runs, 7 minutes of one core to that")  # fmt: skip
+    assert judged(ten, [*three, trains(0.5, seed=3)])[0] == "not reproduced"  # one that fails is enough
+    assert judged(ten, [trains(0.95, seed=seed) for seed in range(10)])[0] == "reproduced"
 
 
 def test_deeper_takes_all_of_sgd_where_powersgd_trains():

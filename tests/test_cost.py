@@ -36,6 +36,8 @@ def test_arithmetic_is_a_range_and_a_measurement_of_this_device_is_not(config, t
     found = cost.Costs([], tmp_path, CPU).of(config)
     assert (found.source, found.spread) == ("calibrated", 1)
     assert found.seconds == pytest.approx(2 * (1000 + 300 / 3) * 1e-3)
+    four = cost.Costs([], tmp_path, CPU).of(config | {"evaluations": 4})
+    assert four.seconds == pytest.approx(2 * (1000 + 4 * 300 / 3) * 1e-3)
     assert cost.Costs([], tmp_path, H100).of(config).source == "arithmetic"  # a CPU's says nothing of a GPU
 
 

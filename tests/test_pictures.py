@@ -29,7 +29,8 @@ from figures import (
 )
 
 PROVENANCE = {"experiment": "fig1ab", "tier": "laptop", "seeds": [0, 1], "runs": 4, "shown": 3, "changes": [],
-              "missing": ["sgdm, lr 1, seed 0"], "environments": [{"commit": "a"}, {"commit": "b"}], "other_data": [],
+              "missing": ["sgdm, lr 1, seed 0"], "incomplete": [],
+              "environments": [{"commit": "a"}, {"commit": "b"}], "other_data": [],
               "shared": {"stop.success": 0.9, "epochs": 25}, "results": Path("nowhere")}  # fmt: skip
 
 
@@ -275,6 +276,7 @@ def test_step_lengths_are_compared_at_the_same_gamma_and_lr():
     assert [[*line[:3], line[4], line[-1].rstrip(" |")] for line in lines] == [
         ["0.1", "0.2", "PowerSGD", "0.8000", ""],
         ["0.1", "0.2", "SGD with PowerSGD's step length", "0.7000", "0.100"],  # 0.1 in either epoch, of either sign
+        ["0.1", "", "SGD with step length lr", "0.3000", ""],  # once for both gammas
         ["0.1", "0.6", "PowerSGD", "0.5000", ""],
     ]
     picture = made["figure5_lengths_resnet50"]
@@ -376,11 +378,18 @@ def test_fairness_compares_at_the_smallest_budget():
     assert {label: pytest.approx(values) for label, values in budget.scores(epochs).items()} == {
         "powersgd": [0.2, 0.8], "sgdm": [0.7]
     }  # fmt: skip
-    epochs = table(epochs, run("c", [{"test_acc": 0.9}], stage="refine", initial_lr=0.3))
-    assert budget.compared(epochs)[0] == ["PowerSGD", "2", "0.8000", "1", "0.5000", "1"]
-    assert budget.compared(epochs)[1][-1] == "0"
+    epochs = table(epochs, run("c", [{"test_acc": 0.9}], stage="refine", initial_lr=0.3),
+                   run("e", [{"test_acc": 0.9}], stage="extend", initial_lr=0.03))  # fmt: skip
+    both = ["powersgd", "sgdm"]
+    assert budget.compared(epochs, both)[0] == ["PowerSGD", "2", "0.8000", "1", "0.5000", "2"]
+    assert budget.compared(epochs, both)[1][-1] == "0"
     made = fairness.make(epochs, provenance(epochs))
     assert "SGDM" in drawn(made["fairness-fig1ab"]) and "| PowerSGD | 2 |" in made["fairness-fig1ab.md"]
+    assert budget.compared(epochs, both, ["sgdm"]) == [["PowerSGD", "2", "0.8000", "2", "0.8000", "2"]]
+    mine = table(epochs, run("f", [{"test_acc": 0.1}], stage="grid", label="mine", optimizer="mine", gamma=None))
+    assert [line[3] for line in budget.compared(mine, ["powersgd"])] == ["2"]  # one setting of mine changes nothing
+    with pytest.raises(NoRecords, match="no entry's grid is complete"):
+        fairness.make(epochs, provenance(epochs, incomplete=both))
 
 
 def test_the_amplification_of_a_layer_is_the_mean_of_the_runs_that_have_it():

@@ -172,7 +172,8 @@ def test_a_verdict_says_how_many_seeds_it_has():
     [
         (["reproduced", "reproduced"], "reproduced"),
         (["not reproduced", "not reproduced"], "not reproduced"),
-        (["reproduced", "not reproduced", "inconclusive"], "mixed"),
+        (["reproduced", "not reproduced"], "mixed"),
+        (["reproduced", "not reproduced", "inconclusive"], "inconclusive"),
         (["reproduced", "inconclusive"], "inconclusive"),
         (["not reproduced", "inconclusive"], "inconclusive"),  # as if both signs were turned
         (["reproduced", "not run", "inconclusive"], "not run"),

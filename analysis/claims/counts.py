@@ -1,8 +1,9 @@
 """Claims about single runs: whether a network trains, how far it gets, and how soon (figures 2 and 4)."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pandas as pd
+from pydantic import Field
 
 from analysis.statistics import Contrast, share_limit
 from analysis.verdicts import INCONCLUSIVE, LEAST_SEEDS, NOT_REPRODUCED, REPRODUCED
@@ -151,7 +152,7 @@ class Trained(Claim):
 
     One run that reaches the threshold shows that it can train; to show that none can takes all planned settings and
     enough seeds. below: only gammas below this. every_seed: a setting counts as trained only if all of its runs did, at
-    least three.
+    least so many (`seeds`).
     """
 
     test: Literal["trained"]
@@ -160,6 +161,7 @@ class Trained(Claim):
     threshold: Share
     expect: Literal["some", "none"]
     every_seed: bool = False
+    seeds: Annotated[int, Field(ge=LEAST_SEEDS)] = LEAST_SEEDS
 
     def judged(self, archive):
         mask = self.settings.chosen(archive.runs)
@@ -171,21 +173,22 @@ class Trained(Claim):
             raise NoVerdict("no run")
         outcome = outcomes(judged, self.threshold)
         good = outcome[outcome["every" if self.every_seed else "some"]]
-        enough = good["seeds"] >= LEAST_SEEDS
-        if self.every_seed and enough.any():  # the other settings are undecided
-            good = good[enough]
-        planned, seeds = judged.runs["setting"].nunique(), int(outcome["seeds"].min())
+        sure = good[good["seeds"] >= (self.seeds if self.every_seed else 1)]
+        few = len(good) - len(sure) if len(sure) else 0  # trained so far, with too few seeds
+        good = sure if len(sure) else good
+        missing, seeds = judged.runs["setting"].nunique() - len(outcome), int(outcome["seeds"].min())
         most = int(outcome["seeds"].max())
         counted = f"{seeds} seed{'s' if seeds != 1 else ''}" if seeds == most else f"{seeds} to {most} seeds"
-        text = f"{len(good)} of {planned} settings trained, {counted}"
+        text = f"{len(good)} of {len(outcome)} setting{'s' * (len(outcome) != 1)} trained, {counted}"
+        rest = f"; {few} more in fewer than {self.seeds} seeds" * bool(few) + f"; {missing} not run" * bool(missing)
         yes, no = (REPRODUCED, NOT_REPRODUCED) if self.expect == "some" else (NOT_REPRODUCED, REPRODUCED)
         if len(good):
             text += f": {', '.join(named(good, len(outcome['label'].unique()) > 1, good['seeds'].max() > 1))}"
-            if self.every_seed and not enough.any():
-                return Finding(INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}; {seeds_missing(judged)}")
-            return Finding(yes, text)
-        if len(outcome) < planned:  # a missing one might train
-            return Finding(INCONCLUSIVE, f"{text}; {planned - len(outcome)} settings not run; {seeds_missing(judged)}")
+            if len(sure):
+                return Finding(yes, text + rest)
+            return Finding(INCONCLUSIVE, f"{text}, of at least {self.seeds}{rest}; {seeds_missing(judged, self.seeds)}")
+        if missing:  # one of them might train
+            return Finding(INCONCLUSIVE, f"{text}{rest}; {seeds_missing(judged)}")
         if seeds < LEAST_SEEDS:
             return Finding(INCONCLUSIVE, f"{text}, of at least {LEAST_SEEDS}; {seeds_missing(judged)}")
         return Finding(no, f"{text}; {excluded(seeds)}")

@@ -14,7 +14,20 @@ from analysis import budget
 from analysis.statistics import Contrast, Largest, Least, Quantity, expected_best
 
 from .parts import Part, Sample, by_setting, per_run, sentence
-from .schema import Archive, Bounds, Claim, Column, Finding, Names, NoVerdict, Share, chooses, grid_labels, paper_labels
+from .schema import (
+    Archive,
+    Bounds,
+    Claim,
+    Column,
+    Finding,
+    Names,
+    NoVerdict,
+    Settings,
+    Share,
+    chooses,
+    grid_labels,
+    paper_labels,
+)
 
 Epochs = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
@@ -25,6 +38,9 @@ class Entries(Claim):
     @property
     def labels(self) -> Names:
         return self.of
+
+    def needs(self):
+        return [Settings(label=label) for label in self.labels]
 
     @model_validator(mode="after")
     def _labels_exist(self):
@@ -53,13 +69,18 @@ class Versus(Entries):
         return *self.of, *self.minus
 
 
+def stage(archive: Archive) -> str | None:
+    """The stage of the runs that are compared; None: the experiment chooses no settings, so all are."""
+    return "report" if chooses(archive.experiment) else None
+
+
 def reported(archive: Archive, named: Names = ()) -> Archive:
     """The runs of the chosen settings, or all runs if the experiment chooses none. Raises NoVerdict if there are none.
 
     Only of the paper's entries and those named, since all of them may share a variance: an optimizer that someone adds
     must not change a claim about others.
     """
-    chosen = archive.runs["stage"].eq("report") | (not chooses(archive.experiment))
+    chosen = archive.runs["stage"].eq("report") | (stage(archive) is None)
     found = archive.only(chosen & archive.runs["label"].isin({*paper_labels(archive.experiment), *named}))
     if found.epochs.empty:
         raise NoVerdict("no run")
@@ -103,8 +124,8 @@ class Difference(Versus):
         sample = Sample(by_setting(found.runs, per_run(found.epochs, self.column, self.at, self.guess), ["label"]))
         larger = self.column != "train_loss"
         return [Part(versus(sample, one, self.minus, larger),
-                     lambda one=one: less_best(sample, one, self.minus, larger), sample, self.between)
-                for one in self.of]  # fmt: skip
+                     lambda one=one: less_best(sample, one, self.minus, larger), sample, self.between,
+                     stage=stage(archive)) for one in self.of]  # fmt: skip
 
 
 class Overtaken(Versus):
@@ -136,7 +157,8 @@ class Overtaken(Versus):
             return Least((ahead, Contrast(sample.at(("after", other)) | sample.at(("after", one), -1))))
 
         return [Part(f"{one}, the least of its lead in epoch {drops[0] - 1} and {other}'s in {drops[0]}",
-                     lambda one=one: least(one), sample, (0.0, None)) for one in self.of]  # fmt: skip
+                     lambda one=one: least(one), sample, (0.0, None), trained=lambda key: key[1], stage=stage(archive))
+                for one in self.of]  # fmt: skip
 
 
 class EpochsTo(Versus):
@@ -160,7 +182,7 @@ class EpochsTo(Versus):
                 sample = Sample(by_setting(found.runs, first_epoch(found.epochs, self.column, goal), ["label"]), step=1)
                 name = f"{one} - {other}, epochs to {self.reach:.0%} of {other}'s best"
                 parts.append(Part(name, lambda one=one, other=other, sample=sample: less_best(sample, one, (other,)),
-                                  sample, self.between, "+.2f"))  # fmt: skip
+                                  sample, self.between, "+.2f", stage=stage(archive)))  # fmt: skip
         return parts
 
 
@@ -178,6 +200,7 @@ class EqualBudget(Versus):
 
     test: Literal["equal_budget"]
     between: Bounds
+    plannable = False
 
     def parts(self, archive):
         found = archive.epochs[archive.epochs["stage"] == "grid"]
@@ -190,7 +213,7 @@ class EqualBudget(Versus):
                              for name in (one, *self.minus) if compared})  # fmt: skip
             name = f"{versus(sample, one, self.minus)}, best of {settings} settings, seeds that selected"
             parts.append(Part(name, lambda one=one, sample=sample: less_best(sample, one, self.minus), sample,
-                              self.between))  # fmt: skip
+                              self.between, stage="grid"))  # fmt: skip
         return parts
 
 
@@ -208,7 +231,8 @@ class Gain(Entries):
         gains = by_setting(found.runs, last - first, ["label"])
         sample = Sample(gains, dict.fromkeys(gains, False))
         return [Part(f"{one} from epoch {self.epochs[0]} to {self.epochs[1]}",
-                     lambda one=one: Contrast(sample.at(one)), sample, self.between) for one in self.of]  # fmt: skip
+                     lambda one=one: Contrast(sample.at(one)), sample, self.between, stage=stage(archive))
+                for one in self.of]  # fmt: skip
 
 
 Kind = Difference | Overtaken | EpochsTo | EqualBudget | Gain

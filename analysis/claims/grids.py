@@ -39,6 +39,9 @@ class Grid(Claim):
         """The runs that the claim is about."""
         return [self.settings]
 
+    def needs(self):
+        return self.chosen()
+
     def judged(self, archive: Archive) -> pd.Series:
         return reduce(or_, (part.chosen(archive.runs) for part in self.chosen()))
 

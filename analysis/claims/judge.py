@@ -23,7 +23,7 @@ from runs.files import write_text
 
 from . import counts, entries, facts, grids, regimes
 from .fixed import Ancestry
-from .schema import NO_RUNS, Archive, Claim, ClaimError, Finding, Interval, NoVerdict
+from .schema import NO_RUNS, Archive, Claim, ClaimError, Finding, Interval, NoVerdict, grid_labels, lacks
 
 HEADER = ["claim", "the paper", "verdict", "fixed", "evidence", "strongest objection"]
 NOTE = (
@@ -49,7 +49,8 @@ class Verdict:
     intervals: tuple[Interval, ...] = ()
     runs: tuple[str, ...] = ()  # the ended runs that judge it
     labels: tuple[str, ...] = ()  # of these runs' entries; empty: all
-    hours: float | None = None  # for an inconclusive one: what would decide it, if known
+    hours: float | None = None  # of one core, for an inconclusive one: what would decide it, if known
+    plannable: bool = True  # whether the experiment's plan at this tier has runs that can decide it
 
     def row(self) -> list[str]:
         """The cells under HEADER."""
@@ -82,15 +83,20 @@ def judge(results: Path, tier: str, experiment: str, ancestry: Ancestry | None =
             judging = regimes.experiment(claim, name, tier)
             if experiment not in (name, judging):
                 continue
-            archive = load(judging)
+            archive = load(judging)  # without optimizers that someone added: no claim is about these
+            archive = archive.only(archive.runs["label"].isin(grid_labels(judging)))
             about = [claim.section, judging * (len(claim.experiment) > 1)]
             about += [f"{claim.regime} regime" * (tier in regimes.TWO and claim.regime != "any")]
             for network in claim.networks or [None]:
                 part = archive if network is None else archive.only(archive.runs["model"] == network)
                 place = "; ".join(filter(None, [*about, network]))
-                verdicts.append(replace(_verdict(key, claim, place, part, ancestry), network=network))
+                found = replace(_verdict(key, claim, place, part, ancestry), network=network)
+                found.plannable = claim.plannable
+                if found.verdict == NOT_RUN and (gap := lacks(claim, judging, tier, network)):
+                    found.evidence, found.plannable = gap, False
+                verdicts.append(found)
     for verdict in verdicts:
-        cost = price(verdict.experiment) if verdict.verdict == NOT_RUN else ""
+        cost = price(verdict.experiment) if verdict.verdict == NOT_RUN and verdict.plannable else ""
         verdict.evidence += f"; {cost}" * bool(cost)
     return verdicts
 
@@ -105,8 +111,7 @@ def _verdict(key: str, claim: Claim, place: str, archive: Archive, ancestry: Anc
     about.verdict, about.evidence, about.intervals = found.verdict, found.evidence, found.intervals
     about.runs = tuple(dict.fromkeys(judged.ended()["run"]))
     about.hours = found.hours
-    if isinstance(claim, entries.Entries):
-        about.labels = claim.labels
+    about.labels = claim.labels if isinstance(claim, entries.Entries) else tuple(judged.runs.get("label", []).unique())
     reason = regimes.unmet(claim, judged)
     if found.verdict != NOT_RUN and reason:
         about.verdict, about.evidence = NOT_TESTABLE_HERE, f"{reason}. Measured: {found.numbers or found.evidence}"

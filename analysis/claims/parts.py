@@ -1,7 +1,7 @@
 """The parts of a claim, each a quantity against its bounds, and the evidence in words."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,8 @@ class Part:
     between: Bounds
     form: str = "+.4f"  # of the numbers
     note: str = ""
+    trained: Callable[[Hashable], Hashable] = lambda key: key  # what to train for more values of a key of the sample
+    stage: str | None = None  # that of the runs which the values are from; None: all
 
 
 class Sample:
@@ -45,6 +47,11 @@ class Sample:
     def estimates(self) -> Estimates:
         pool = [self.alike is None or self.alike[key] for key in self.place]
         return Estimates.of([self.values[key] for key in self.place], pool, self.step)
+
+    def keys(self, places: Iterable[int]) -> list[Hashable]:
+        """The settings at these places of the estimates."""
+        found = {place: key for key, place in self.place.items()}
+        return [found[place] for place in places]
 
     def mean(self, key: Hashable) -> float:
         return float(self.values[key].mean())
@@ -140,8 +147,9 @@ def _part(part: Part, judged: Archive) -> _Found:
     except Absent:
         return _Found(NOT_RUN, "no such run")
     except TooFew as few:
-        return _Found(INCONCLUSIVE, f"{few} of at least {LEAST_SEEDS} seeds", f"; {seeds_missing(judged)}",
-                      runs=lacking(judged))  # fmt: skip
+        used = judged if part.stage is None else judged.only(judged.runs["stage"] == part.stage)
+        return _Found(INCONCLUSIVE, f"{few} of at least {LEAST_SEEDS} seeds", f"; {seeds_missing(used)}",
+                      runs=lacking(used))  # fmt: skip
     found = judge(quantity, part.sample.estimates, part.between, level)
     text = ""
     runs: dict[Hashable, int] = {}
@@ -150,20 +158,20 @@ def _part(part: Part, judged: Archive) -> _Found:
         if more is None:
             text = f"; more than {MOST_SEEDS} more seeds would be needed for 80 % power"
         else:
-            runs = {(id(part.sample), place): more for place in quantity.settings()}
+            runs = {part.trained(key): more for key in part.sample.keys(quantity.settings())}
             cost = costs.of_runs(sum(runs.values()), judged.ended())
             text = f"; {more} more seed{'s' * (more > 1)} would decide it with 80 % power: {cost}"
     interval = Interval(part.name, found.verdict, found.value, found.low, found.high, part.between, part.form)
     return _Found(found.verdict, found.spelled(part.form) + part.note, text, found.variance, interval, runs)
 
 
-def seeds_missing(judged: Archive) -> str:
-    """In words, what it would take to give each setting the least number of seeds."""
-    return f"{costs.of_runs(sum(lacking(judged).values()), judged.ended())} to that"
+def seeds_missing(judged: Archive, least: int = LEAST_SEEDS) -> str:
+    """In words, what it would take to give each setting so many seeds."""
+    return f"{costs.of_runs(sum(lacking(judged, least).values()), judged.ended())} to that"
 
 
-def lacking(judged: Archive) -> dict[Hashable, int]:
-    """How many runs each setting lacks to have the least number of seeds."""
+def lacking(judged: Archive, least: int = LEAST_SEEDS) -> dict[Hashable, int]:
+    """How many runs each setting lacks to have so many seeds."""
     seeds = judged.ended().groupby("setting")["seed"].nunique()
     seeds = seeds.reindex(judged.runs["setting"].unique(), fill_value=0)
-    return {setting: int(LEAST_SEEDS - count) for setting, count in seeds.items() if count < LEAST_SEEDS}
+    return {setting: int(least - count) for setting, count in seeds.items() if count < least}

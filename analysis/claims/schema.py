@@ -6,7 +6,7 @@ a wrong name, a missing threshold or an unknown experiment is refused when it is
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import pandas as pd
 import yaml
@@ -68,7 +68,7 @@ class Finding(NamedTuple):
     evidence: str
     numbers: str = ""  # the evidence without verdicts, if it contains some
     intervals: tuple[Interval, ...] = ()  # its comparisons, if it is more than a count
-    hours: float | None = None  # on this machine, to decide an inconclusive claim with 80 % power; None: not known
+    hours: float | None = None  # of one core, to decide an inconclusive claim with 80 % power; None: not known
 
 
 def _experiment(name: str) -> str:
@@ -135,10 +135,15 @@ class Claim(Strict):
     experiment: Annotated[tuple[Experiment, ...], BeforeValidator(_listed)] = ()
     networks: tuple[str, ...] = ()  # each gets a verdict
     test: str
+    plannable: ClassVar[bool] = True  # whether runs of the experiment's own plan can decide it
 
     def judged(self, archive: Archive) -> pd.Series:
         """The runs on which the verdict rests, as a mask over the archive's runs."""
         return pd.Series(True, index=archive.runs.index)
+
+    def needs(self) -> list[Settings]:
+        """What must be in the grid of the experiment."""
+        return [self.settings] if isinstance(getattr(self, "settings", None), Settings) else []
 
     def judge(self, archive: Archive) -> Finding:
         """The verdict and its evidence. Raises NoVerdict if runs that it needs are missing."""
@@ -148,6 +153,22 @@ class Claim(Strict):
 def grid_labels(experiment: str) -> set[str]:
     """The entries of an experiment's grid at any tier."""
     return set().union(*_asked(experiment)["grid"].values())
+
+
+def lacks(claim: Claim, experiment: str, tier: str, network: str | None = None) -> str:
+    """In words, what the claim needs and the experiment's grid at a tier does not have; "" if nothing."""
+    asked = _asked(experiment)
+    grid = asked["grid"].get(tier) or asked["grid"]["paper"]
+    groups = {group.split("/")[-1]: option for part in asked["defaults"] for group, option in part.items()}
+    rows = [{"label": label, "optimizer": label, "model": groups["model"]} | entry for label, entry in grid.items()]
+    for need in claim.needs() or [Settings()]:
+        wanted = {
+            name: getattr(need, name) for name in ("label", "optimizer", "model") if name in need.model_fields_set
+        }
+        wanted |= {"model": network} if network else {}
+        if not any(wanted.items() <= row.items() for row in rows):
+            return f"not in the grid of tier {tier}: {', '.join(map(str, wanted.values()))}"
+    return ""
 
 
 def paper_labels(experiment: str) -> set[str]:
