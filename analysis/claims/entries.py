@@ -4,6 +4,7 @@ of, minus: labels of entries. Each label in `of` is a part of the claim, compare
 """
 
 from collections.abc import Hashable
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -157,7 +158,7 @@ class Overtaken(Versus):
             return Least((ahead, Contrast(sample.at(("after", other)) | sample.at(("after", one), -1))))
 
         return [Part(f"{one}, the least of its lead in epoch {drops[0] - 1} and {other}'s in {drops[0]}",
-                     lambda one=one: least(one), sample, (0.0, None), trained=lambda key: key[1], stage=stage(archive))
+                     lambda one=one: least(one), sample, (0.0, None), trained=itemgetter(1), stage=stage(archive))
                 for one in self.of]  # fmt: skip
 
 

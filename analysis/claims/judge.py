@@ -91,13 +91,11 @@ def judge(results: Path, tier: str, experiment: str, ancestry: Ancestry | None =
                 part = archive if network is None else archive.only(archive.runs["model"] == network)
                 place = "; ".join(filter(None, [*about, network]))
                 found = replace(_verdict(key, claim, place, part, ancestry), network=network)
-                found.plannable = claim.plannable
-                if found.verdict == NOT_RUN and (gap := lacks(claim, judging, tier, network)):
-                    found.evidence, found.plannable = gap, False
+                gap = lacks(claim, judging, tier, network) if found.verdict == NOT_RUN else ""
+                cost = price(judging) if found.verdict == NOT_RUN else ""
+                found.evidence = gap or "; ".join(filter(None, [found.evidence, cost]))
+                found.plannable = claim.plannable and not gap
                 verdicts.append(found)
-    for verdict in verdicts:
-        cost = price(verdict.experiment) if verdict.verdict == NOT_RUN and verdict.plannable else ""
-        verdict.evidence += f"; {cost}" * bool(cost)
     return verdicts
 
 
@@ -111,7 +109,7 @@ def _verdict(key: str, claim: Claim, place: str, archive: Archive, ancestry: Anc
     about.verdict, about.evidence, about.intervals = found.verdict, found.evidence, found.intervals
     about.runs = tuple(dict.fromkeys(judged.ended()["run"]))
     about.hours = found.hours
-    about.labels = claim.labels if isinstance(claim, entries.Entries) else tuple(judged.runs.get("label", []).unique())
+    about.labels = claim.labels if isinstance(claim, entries.Entries) else tuple(judged.runs["label"].unique())
     reason = regimes.unmet(claim, judged)
     if found.verdict != NOT_RUN and reason:
         about.verdict, about.evidence = NOT_TESTABLE_HERE, f"{reason}. Measured: {found.numbers or found.evidence}"

@@ -26,7 +26,7 @@ class Part:
     between: Bounds
     form: str = "+.4f"  # of the numbers
     note: str = ""
-    trained: Callable[[Hashable], Hashable] = lambda key: key  # what to train for more values of a key of the sample
+    trained: Callable[[Any], Hashable] = lambda key: key  # what to train for more values of a key of the sample
     stage: str | None = None  # that of the runs which the values are from; None: all
 
 

@@ -143,7 +143,8 @@ class Claim(Strict):
 
     def needs(self) -> list[Settings]:
         """What must be in the grid of the experiment."""
-        return [self.settings] if isinstance(getattr(self, "settings", None), Settings) else []
+        settings = getattr(self, "settings", None)
+        return [settings] if isinstance(settings, Settings) else []
 
     def judge(self, archive: Archive) -> Finding:
         """The verdict and its evidence. Raises NoVerdict if runs that it needs are missing."""
