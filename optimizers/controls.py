@@ -11,9 +11,10 @@ from .powersgd import powerball
 
 
 class _AlongGradient(torch.optim.Optimizer):
-    """x -= lr * length(g) * g / ||g||; a zero gradient gives a zero step.
+    """x -= lr * (length(g) * g / ||g|| + weight_decay * x); a zero gradient gives no step but the decay.
 
-    g: the gradient of all parameters as one vector, or with `per_tensor` that of each parameter tensor.
+    g: the gradient of all parameters as one vector, or with `per_tensor` that of each parameter tensor. Weight decay is
+    not part of what is rescaled, as it is not part of what PowerSGD raises to a power (decay_after_power).
     """
 
     def __init__(self, params, lr: float, per_tensor: bool, weight_decay: float):
@@ -35,11 +36,12 @@ class _AlongGradient(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         held = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        grads = [p.grad.add(p, alpha=group["weight_decay"]) for group, p in held]
+        grads = [p.grad for _, p in held]
         if grads:
             together = None if self.per_tensor else self._scale(grads)
             for (group, p), grad in zip(held, grads, strict=True):
                 scale = self._scale([grad]) if together is None else together
+                p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.sub_(grad * (group["lr"] * scale.to(grad.device, grad.dtype)))
         return loss
 

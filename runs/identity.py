@@ -20,6 +20,9 @@ def settled(config: dict, processes: int = 1, checked: dict | None = None) -> di
     for section, key in (("dataset", "load"), ("model", "class_path"), ("optimizer", "class_path")):
         if isinstance(config[section], dict) and config[section].get(key):
             config[section] = config[section] | {"code": code_of(str(config[section][key]))}
+    if isinstance(optimizer := config["optimizer"], dict) and optimizer.get("class_path"):
+        control = str(optimizer["class_path"]).startswith("optimizers.controls.")
+        config["optimizer"] = optimizer | {"decay_after_scaling": bool(control and optimizer["weight_decay"]) or None}
     check(config, checked)
     config["batch_statistics"] = batch_statistics(config, max(processes, config["launcher"].get("gpus_per_run", 1)))
     if config["planned"] is not None and config["planned"] != identity(config):

@@ -218,6 +218,8 @@ class OtherOptimizer(Optimizer):
     weight_decay: float | None = setting(RATE, default=None)  # null: not passed to the class
     arguments: dict[str, Any] = setting(default_factory=dict)  # its other keyword arguments
     code: str | None = setting(default=None, before=None)  # set by the program: what the class contains
+    # Set by the program, for the controls with weight decay; before, these rescaled the decay with the gradient.
+    decay_after_scaling: bool | None = setting(default=None, before=None)
     grid: dict[str, Any] = setting(science=False, default_factory=dict)  # the values that `also` tries, by setting
 
 

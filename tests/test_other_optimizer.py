@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from optimizers import powerball
+from optimizers import PowerSGD, powerball
 from optimizers.controls import NormalisedSGD, RescaledSGD
+from runs.cli import resolved
 from runs.code import code_of
-from runs.identity import identity
+from runs.identity import identity, science, settled
 from runs.schema import ConfigError
 from training.build import build_optimizer, load_class
 from training.execute import execute
 
-from .helpers import assert_same, make_config, outcome, run_of, typed
+from .helpers import assert_same, composed, make_config, outcome, run_of, typed
 from .test_run import plain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,6 +129,28 @@ def test_a_control_at_gamma_1_is_sgd_and_a_zero_gradient_is_a_zero_step():
     x.grad = torch.tensor([1e-30, 0.0])
     NormalisedSGD([x], 1.0).step()
     torch.testing.assert_close(x.detach(), before - torch.tensor([1.0, 0.0]))
+
+
+def test_a_control_decays_weights_as_powersgd_does_and_does_not_rescale_the_decay():
+    """Of one number each, the direction of the gradient is that of its power."""
+    x, y = ([torch.nn.Parameter(torch.tensor([1.0])), torch.nn.Parameter(torch.tensor([-2.0]))] for _ in range(2))
+    ours = RescaledSGD(x, 0.1, gamma=0.2, weight_decay=0.5, per_tensor=True)
+    theirs = PowerSGD(y, 0.1, gamma=0.2, weight_decay=0.5, decay_after_power=True)
+    for gradients in ((1e-4, -3.0), (0.5, 0.0)):
+        for parameter, gradient in zip([*x, *y], gradients * 2, strict=True):
+            parameter.grad = torch.tensor([gradient])
+        ours.step()
+        theirs.step()
+    torch.testing.assert_close(x, y)
+
+
+def test_a_control_s_name_says_how_it_decays_if_it_does():
+    def named(*overrides):
+        return science(settled(resolved(composed(*overrides)))).get("optimizer.decay_after_scaling")
+
+    assert named("optimizer=rescaled_sgd", "dataset=mnist") is None
+    assert named("optimizer=rescaled_sgd", "dataset=cifar10", "model=resnet50") is True
+    assert named("optimizer=adamw", "dataset=cifar10", "model=resnet50") is None  # its decay is torch's
 
 
 @pytest.mark.parametrize("arguments", [{"lr": -1}, {"lr": 1, "gamma": 2}, {"lr": 1, "weight_decay": -1}])
