@@ -134,6 +134,11 @@ def sweep(experiments: list, here, config) -> None:
     for plan in plans:
         plan.write()
     failed: dict[str, str] = {}
+    reports = Reports(config)
+    complete = {plan.experiment for plan in plans if plan.jobs and not plan.wanted() and not plan.to_come}
+    for plan in plans:
+        if plan.experiment in complete:  # an earlier command may have been stopped before its report
+            reports.begin(plan)
     if any(plan.wanted() for plan in plans):
         from sweeps.engines import engine
         from sweeps.launch import Queue
@@ -145,8 +150,6 @@ def sweep(experiments: list, here, config) -> None:
         estimates = Costs([job for plan in plans for job in plan.jobs], plans[0].results, here)
         launcher = experiments[0].base["launcher"]
         said = {plan.experiment: len(plan.jobs) for plan in plans}
-        complete = {plan.experiment for plan in plans if not plan.wanted()}
-        reports = Reports(config)
 
         def estimate(job):
             return estimates.of(job.config).seconds, estimates.share(job.config)
@@ -171,9 +174,9 @@ def sweep(experiments: list, here, config) -> None:
             failed, use = queue.failed, queue.use(len(here.gpus) // launcher["gpus_per_run"])
         if use:
             print(f"{len(here.gpus)} GPUs, in use {use:.0%} of the time from the first start to the last end")
-        reports.finish()
     else:
         print("finished before, nothing trained")
+    reports.finish()
     for plan in plans:
         path = plan.write()
         for selection in plan.selections:

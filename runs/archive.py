@@ -28,7 +28,8 @@ def export(plan: dict, folder: Path) -> None:
     """Bring the archive in `folder` up to date with a plan (the content of its JSON file).
 
     Runs that have ended here are taken from their folders. Others are kept as an archive of this tier has them: the
-    experiment's own, or another's, since experiments share runs. Further seeds of a planned setting are also kept.
+    experiment's own, or another's, since experiments share runs. Further seeds of a planned setting are also kept, and
+    all runs of an entry whose setting is not chosen yet in the plan, since that choice may need them.
     Raises RunError for a run whose records are damaged.
     """
     known: dict[str, tuple[dict, list[dict]]] = {}
@@ -59,14 +60,22 @@ def export(plan: dict, folder: Path) -> None:
         about = described(entry) | {"run": run.id} | ending
         runs.append({key: about.get(key) for key in COLUMNS})
     planned = {(run["label"], run["stage"], setting(run["config"])) for run in runs}
+    choosing = {label: _optimizer(runs, label) for label in plan.get("choosing", ())}
     for before, rows in [known[row["run"]] for row in read(folder, plan["experiment"])[0] if row["run"] in known]:
         about = before["label"], before["stage"], setting(before["config"]) if before["config"] else None
-        if before["run"] not in {run["run"] for run in runs} and about in planned:
+        waits = before["label"] in choosing and _optimizer([before], before["label"]) >= choosing[before["label"]]
+        if before["run"] not in {run["run"] for run in runs} and (about in planned or waits):
             runs.append({key: before.get(key) for key in COLUMNS})
             epochs[before["run"]] = rows
     every = [row for rows in epochs.values() for row in rows]
     table.write(folder / f"{plan['experiment']}-epochs.csv", every or [{"run": None, "epoch": None}])
     table.write(folder / f"{plan['experiment']}-runs.csv", runs)  # last, so that the epochs of every listed run exist
+
+
+def _optimizer(runs: list[dict], label: str) -> set[str]:
+    """The names of the optimizer's settings in the runs of an entry. An older optimizer may have had fewer."""
+    configs = [json.loads(run["config"]) for run in runs if run["label"] == label and run["config"]]
+    return {key for config in configs for key in config if key.startswith("optimizer.")}
 
 
 def experiments(folder: Path) -> list[str]:

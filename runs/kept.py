@@ -36,4 +36,5 @@ def kept(key: list, compute: Callable[[], Any]) -> Any:
 def state() -> str:
     """12 hex digits for everything that the kept results depend on."""
     texts = [path.read_text() for pattern in SOURCES for path in sorted(ROOT.glob(pattern))]
-    return digest(json.dumps([*texts, *map(importlib.metadata.version, PACKAGES)]))
+    # A composed config has absolute paths, so a copied checkout must not read the original's.
+    return digest(json.dumps([str(ROOT), *texts, *map(importlib.metadata.version, PACKAGES)]))

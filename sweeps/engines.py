@@ -160,7 +160,7 @@ class Local:
         return tuple(sorted(fitting[:number], key=str)) if len(fitting) >= number else ()
 
     def _worker(self, gpus: Gpus) -> ProcessPoolExecutor:
-        shown = None if None in gpus else ",".join(map(str, gpus))
+        shown = ("" if self.place.device == "cpu" else None) if None in gpus else ",".join(map(str, gpus))
         spawned = multiprocessing.get_context("spawn")
         # The first pool starts multiprocessing's resource tracker. It ignores SIGINT and SIGTERM; with this SIGHUP too.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})

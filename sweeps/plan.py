@@ -110,8 +110,11 @@ class Plan:
         return [*tuning.values(), *own], [config for label, config in self.waiting if label in chosen or not labels]
 
     def wanted(self) -> list[Job]:
-        """The jobs that this command is to train: the missing ones, only those of the entries in `only` if given."""
-        return [job for job in self.missing() if not self.only or job.label in self.only]
+        """The jobs that this command is to train: the missing ones, only those of the entries in `only` if given.
+
+        Includes the runs with which another experiment chooses these entries' settings.
+        """
+        return self.asked(tuple(self.only))[0]
 
     @property
     def content(self) -> dict:
@@ -120,6 +123,7 @@ class Plan:
             "experiment": self.experiment,
             "tier": self.label,
             "changes": self.changes,
+            "choosing": sorted({label for label, _ in self.waiting}),
             "runs": [job.manifest() for job in self.jobs],
         }
 
@@ -436,7 +440,9 @@ def _axes(entry: dict, tier: str) -> dict[str, list]:
 
 
 def _distinct(values: list) -> list:
-    return [value for index, value in enumerate(values) if value not in values[:index]]
+    """Without repetitions, and lists as tuples, since settings are keys of tables."""
+    hashable = [tuple(value) if isinstance(value, list) else value for value in values]
+    return [value for index, value in enumerate(hashable) if value not in hashable[:index]]
 
 
 def selection_rows(selections: list[Selection]) -> list[dict]:

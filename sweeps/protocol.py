@@ -9,6 +9,7 @@ performance could not be improved any more."
 import math
 from dataclasses import dataclass
 from statistics import mean
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -111,4 +112,9 @@ def one_digit(value: float) -> float:
 
 
 def spelled(setting: tuple) -> str:
-    return ", ".join(f"{path.removeprefix('optimizer.')} {value:g}" for path, value in setting) or "the only setting"
+    words = (f"{path.removeprefix('optimizer.')} {_word(value)}" for path, value in setting)
+    return ", ".join(words) or "the only setting"
+
+
+def _word(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

@@ -109,7 +109,8 @@ def one_line(error: BaseException) -> str:
 def bind(gpu: str | None) -> None:
     """Set up a new worker: it sees only this GPU, handles the sweep's signals, and ends when the sweep does.
 
-    gpu: an id as CUDA_VISIBLE_DEVICES takes it, or several with commas, of one run; None for a CPU.
+    gpu: an id as CUDA_VISIBLE_DEVICES takes it, or several with commas, of one run; "": none, so that device=auto takes
+    none; None: as the sweep itself.
     """
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu

@@ -60,6 +60,23 @@ def test_a_run_that_the_plan_no_longer_asks_for_leaves_the_archive(two, tmp_path
     assert len(runs) == 1 and epochs == []
 
 
+def test_an_entry_whose_setting_is_not_chosen_yet_keeps_its_archived_runs(two, tmp_path):
+    """As after an interrupted sweep of a fresh clone: nothing of the archive in git may go before it is replaced."""
+    folder = tmp_path / "archive"
+    archive.export(plan(*two), folder)
+    before = (folder / "trial-epochs.csv").read_bytes()
+    label = plan(*two)["runs"][0]["label"]
+    archive.export(plan(two[1]) | {"choosing": [label]}, folder)
+    assert (folder / "trial-epochs.csv").read_bytes() == before
+    archive.export(plan() | {"choosing": [label]}, folder)  # not one of its runs is planned yet
+    assert (folder / "trial-epochs.csv").read_bytes() == before
+    newer = plan(two[1])
+    other = newer["runs"][0] | {"label": label}  # its runs have a setting of the optimizer that archived ones have not
+    other["config"] = {**other["config"], "optimizer.newer": True, "optimizer.gamma": 0.5}
+    archive.export(newer | {"runs": [other], "choosing": [label]}, folder)
+    assert archive.read(folder, "trial")[1] == []
+
+
 def test_figures_read_the_archive_with_and_without_the_runs(two, tmp_path):
     results = tmp_path / "results"
     (results / "smoke").mkdir(parents=True)

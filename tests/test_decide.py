@@ -38,6 +38,13 @@ def price(plan, jobs, waiting):
     return len(jobs) * (1.0 if plan.experiment == "dear" else 0.1)
 
 
+def test_a_plan_wants_the_runs_with_which_another_experiment_chooses_its_settings():
+    tuning, own = (SimpleNamespace(label=label, done=False, run=SimpleNamespace(id=label)) for label in ("tuned", "b"))
+    plan = Plan("x", "laptop", Path(), [own], [], elsewhere={"a": [tuning]})
+    assert plan.wanted() == [tuning, own]
+    assert Plan("x", "laptop", Path(), [own], [], elsewhere={"a": [tuning]}, only=["b"]).wanted() == [own]
+
+
 def test_the_cheapest_look_comes_first_and_takes_only_what_the_claim_compares():
     found = next_looks([claim("x", "dear"), claim("y", "cheap")], plans({"cheap": 3, "dear": 0}), price)
     assert [(look.experiment, look.seeds, len(look.jobs), look.claims) for look in found] == [

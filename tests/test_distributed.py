@@ -8,14 +8,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from runs.run import Run
 from runs.schema import batch_statistics
+from training.distributed import World
+from training.loop import Recorder
+from training.trainer import Trainer
 
-from .helpers import ROOT, assert_same, clean_environment, outcome, typed
+from .helpers import ROOT, assert_same, clean_environment, make_config, outcome, run_of, typed
 from .two_processes import steps
 
 needs_ray = pytest.mark.skipif(
@@ -176,3 +180,24 @@ def test_train_py_refuses_several_gpus_for_its_run_and_names_what_does_that(tmp_
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert "python sweep.py" in done.stderr and "torchrun --nproc-per-node=2 train.py" in done.stderr
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_checkpoint_in_mid_epoch_has_the_sums_of_all_processes_and_only_the_main_one_takes_them_up(tmp_path):
+    class Two(World):
+        size, main, barrier = 2, True, staticmethod(lambda: None)
+
+        def sum(self, tensor):
+            return tensor.mul_(2)  # as if the other process had the same
+
+    config = make_config(tmp_path)
+    trainer = Trainer(config, torch.device("cpu"), images=64)
+    trainer.sums.fill_(3.0)
+    trainer.world, saved = Two(), []
+    writer = SimpleNamespace(save=saved.append, wait=lambda: None)
+    Recorder(config, run_of(config), trainer, writer).save()
+    assert (saved[0]["sums"] == 6).all() and (trainer.sums == 3).all()
+    for main, sums in ((True, 6), (False, 0)):
+        again = Trainer(config, torch.device("cpu"), images=64)
+        again.world = SimpleNamespace(main=main)
+        again.restore(saved[0])
+        assert (again.sums == sums).all()

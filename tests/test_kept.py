@@ -1,6 +1,7 @@
 """What is cached between commands equals what would be computed, and is computed again when its sources change."""
 
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -37,6 +38,16 @@ def test_a_thing_is_computed_once_until_its_sources_change(folder, monkeypatch):
     monkeypatch.setattr(kept, "state", lambda: "0123456789ab")
     kept.kept(["key"], compute)
     assert len(calls) == 3 and [path.name for path in folder.iterdir()] == ["0123456789ab"]
+
+
+def test_a_copied_checkout_does_not_read_what_the_original_kept(monkeypatch, tmp_path):
+    """Composed configs have absolute paths."""
+    here = kept.state.__wrapped__()
+    for path in (path for pattern in kept.SOURCES for path in ROOT.glob(pattern)):
+        (tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / path.relative_to(ROOT))
+    monkeypatch.setattr(kept, "ROOT", tmp_path)
+    assert kept.state.__wrapped__() != here
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])

@@ -15,6 +15,8 @@ import pytest
 from runs import cli
 from runs.interrupt import Interrupted
 from runs.run import Run
+from sweeps.engines import Local
+from sweeps.place import Place
 from sweeps.worker import Stop
 
 from .helpers import ROOT, clean_environment, composed, typed
@@ -259,12 +261,18 @@ def test_slurm_without_its_plugin_is_one_line(monkeypatch):
     assert done.returncode == 2 and "requirements-slurm.txt" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("device", "seen"), [("cpu", ""), ("mps", None)])
+def test_a_worker_on_the_cpu_of_a_machine_with_gpus_sees_none_of_them(device, seen, monkeypatch):
+    monkeypatch.setattr("sweeps.engines.ProcessPoolExecutor", lambda *_, initargs, **__: initargs)
+    assert Local(Place(device, 2))._worker((None,)) == (seen,)
+
+
 TRACKER = """
 import os, signal, time
 from multiprocessing.resource_tracker import _resource_tracker as tracker
 from types import SimpleNamespace
 from sweeps.engines import Local
-pool = Local(SimpleNamespace(gpus=[], slots=1))._worker((None,))
+pool = Local(SimpleNamespace(gpus=[], slots=1, device="cpu"))._worker((None,))
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     os.kill(tracker._pid, number)
 time.sleep(0.3)

@@ -108,6 +108,16 @@ def test_accumulation_without_batchnorm_is_the_same_step():
         trainer.train_step(torch.randn(30, 3, 32, 32), torch.arange(30) % 10)
         return trainer.model.state_dict()
 
+    def counted(labels, accumulate):
+        config = cli.typed(composed("dataset=synthetic", "model=mlp", f"accumulate={accumulate}"))
+        trainer = Trainer(config, torch.device("cpu"), images=config.batch_size + len(labels))
+        trainer.step = 1  # the last, of fewer images
+        trainer.train_step(torch.ones(len(labels), 3, 32, 32), labels)
+        return trainer.sums[:3]
+
+    few = torch.arange(2)  # of fewer images than parts
+    assert counted(few, 4).isfinite().all()
+    torch.testing.assert_close(counted(few, 4), counted(few, 1))
     one, four = weights(1), weights(4)
     for name in one:
         torch.testing.assert_close(one[name], four[name], rtol=1e-5, atol=1e-6)

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from sweeps.protocol import Score, choose, neighbours, one_digit, refine, score
+from sweeps.plan import _distinct
+from sweeps.protocol import Score, choose, neighbours, one_digit, refine, score, spelled
 
 
 def setting(lr):
@@ -183,3 +184,10 @@ def test_only_lr_and_gamma_are_extended_and_an_axis_of_one_value_stays():
 
     tried = [of(0.1, decay, gamma) for decay in (1e-4, 5e-4) for gamma in (0.4, 0.6)]
     assert neighbours(tried, tried[-1]) == [of(0.1, 5e-4, 0.8)]
+
+
+def test_a_setting_may_have_values_that_are_no_numbers():
+    betas = _distinct([[0.9, 0.99], [0.9, 0.99], [0.95, 0.98]])
+    assert betas == [(0.9, 0.99), (0.95, 0.98)]
+    setting = ("optimizer.lr", 0.1), ("optimizer.arguments.betas", betas[0]), ("model.init", "he")
+    assert {setting: 1} and spelled(setting) == "lr 0.1, arguments.betas (0.9, 0.99), model.init he"

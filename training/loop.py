@@ -166,8 +166,9 @@ class Recorder:
 
     def save(self, last: bool = False) -> None:
         """Begin a checkpoint; last: wait until it is on disk before any process continues."""
+        sums = self.world.sum(self.trainer.sums.clone())  # a collective, so in every process
         if self.world.main:
-            self.writer.save(self.trainer.state_dict())
+            self.writer.save(self.trainer.state_dict() | {"sums": sums})
             if last:
                 self.writer.wait()
         self.world.barrier()

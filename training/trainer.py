@@ -75,7 +75,8 @@ class Trainer:
             torch.compiler.cudagraph_mark_step_begin()
         self.optimizer.zero_grad(set_to_none=True)
         counts, *measured = self.sums.split(self.sizes)
-        parts = list(zip(inputs.tensor_split(config.accumulate), labels.tensor_split(config.accumulate), strict=True))
+        split = zip(inputs.tensor_split(config.accumulate), labels.tensor_split(config.accumulate), strict=True)
+        parts = list(split) if len(labels) >= config.accumulate else [(inputs, labels)]  # no part without images
         for number, (x, y) in enumerate(parts, start=1):
             # Processes average their gradients once a step, in the last backward pass.
             waiting = self.world.size > 1 and number < len(parts)
@@ -88,7 +89,8 @@ class Trainer:
                 self.scaler.scale(loss if share == 1 else loss * share).backward()
             with torch.no_grad():
                 images = torch.full_like(loss, len(y))
-                counts += torch.stack([loss * images, (logits.argmax(1) == y).sum(), images])
+                lost = loss * images if len(y) else images  # a process may get no image of the last batch
+                counts += torch.stack([lost, (logits.argmax(1) == y).sum(), images])
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)
         with torch.no_grad():
@@ -186,7 +188,8 @@ class Trainer:
             getattr(self, part).load_state_dict(state[part])
         for name in PROGRESS:
             setattr(self, name, state.get(name, getattr(self, name)))
-        self.sums[: len(state["sums"])].copy_(state["sums"])  # shorter if it was saved without layer_norms
+        if self.world.main:  # saved are the sums over all processes
+            self.sums[: len(state["sums"])].copy_(state["sums"])  # shorter if it was saved without layer_norms
         torch.set_rng_state(state["generator"])
         if self.device.type == "cuda" and state["cuda_generator"] is not None:
             torch.cuda.set_rng_state(state["cuda_generator"], self.device)
