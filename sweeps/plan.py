@@ -360,7 +360,7 @@ class Entry:
                 if not isinstance(part.get(section), dict):
                     raise ConfigError(f"grid.{self.label}: there is no setting {path}")
                 part[section] = part = dict(part[section])
-            part[key] = value
+            part[key] = list(value) if isinstance(value, tuple) else value
         return settled(point, checked=base)
 
     def _is_read(self, path: str) -> bool:
