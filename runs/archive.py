@@ -6,6 +6,7 @@ results/<tier>/archive/<experiment>-epochs.csv   a row an epoch: run, and the co
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from runs import table
@@ -60,10 +61,10 @@ def export(plan: dict, folder: Path) -> None:
         about = described(entry) | {"run": run.id} | ending
         runs.append({key: about.get(key) for key in COLUMNS})
     planned = {(run["label"], run["stage"], setting(run["config"])) for run in runs}
-    choosing = {label: _optimizer(runs, label) for label in plan.get("choosing", ())}
+    choosing = plan.get("choosing", {})
     for before, rows in [known[row["run"]] for row in read(folder, plan["experiment"])[0] if row["run"] in known]:
         about = before["label"], before["stage"], setting(before["config"]) if before["config"] else None
-        waits = before["label"] in choosing and _optimizer([before], before["label"]) >= choosing[before["label"]]
+        waits = before["config"] and of_optimizer(json.loads(before["config"])) == choosing.get(before["label"])
         if before["run"] not in {run["run"] for run in runs} and (about in planned or waits):
             runs.append({key: before.get(key) for key in COLUMNS})
             epochs[before["run"]] = rows
@@ -72,10 +73,9 @@ def export(plan: dict, folder: Path) -> None:
     table.write(folder / f"{plan['experiment']}-runs.csv", runs)  # last, so that the epochs of every listed run exist
 
 
-def _optimizer(runs: list[dict], label: str) -> set[str]:
-    """The names of the optimizer's settings in the runs of an entry. An older optimizer may have had fewer."""
-    configs = [json.loads(run["config"]) for run in runs if run["label"] == label and run["config"]]
-    return {key for config in configs for key in config if key.startswith("optimizer.")}
+def of_optimizer(config: Iterable[str]) -> list[str]:
+    """The names of the optimizer's settings. Those of an older optimizer may be others."""
+    return sorted(key for key in config if key.startswith("optimizer."))
 
 
 def experiments(folder: Path) -> list[str]:

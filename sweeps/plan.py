@@ -123,7 +123,9 @@ class Plan:
             "experiment": self.experiment,
             "tier": self.label,
             "changes": self.changes,
-            "choosing": sorted({label for label, _ in self.waiting}),
+            "choosing": {
+                label: archive.of_optimizer(science(settled(config))) for label, config in dict(self.waiting).items()
+            },
             "runs": [job.manifest() for job in self.jobs],
         }
 

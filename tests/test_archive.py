@@ -66,14 +66,13 @@ def test_an_entry_whose_setting_is_not_chosen_yet_keeps_its_archived_runs(two, t
     archive.export(plan(*two), folder)
     before = (folder / "trial-epochs.csv").read_bytes()
     label = plan(*two)["runs"][0]["label"]
-    archive.export(plan(two[1]) | {"choosing": [label]}, folder)
+    choosing = {"choosing": {label: archive.of_optimizer(plan(two[0])["runs"][0]["config"])}}
+    archive.export(plan(two[1]) | choosing, folder)
     assert (folder / "trial-epochs.csv").read_bytes() == before
-    archive.export(plan() | {"choosing": [label]}, folder)  # not one of its runs is planned yet
+    archive.export(plan() | choosing, folder)  # not one of its runs is planned yet
     assert (folder / "trial-epochs.csv").read_bytes() == before
-    newer = plan(two[1])
-    other = newer["runs"][0] | {"label": label}  # its runs have a setting of the optimizer that archived ones have not
-    other["config"] = {**other["config"], "optimizer.newer": True, "optimizer.gamma": 0.5}
-    archive.export(newer | {"runs": [other], "choosing": [label]}, folder)
+    choosing["choosing"][label] += ["optimizer.newer"]  # a setting that the archived runs have not
+    archive.export(plan(two[1]) | choosing, folder)
     assert archive.read(folder, "trial")[1] == []
 
 
