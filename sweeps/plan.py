@@ -25,8 +25,9 @@ from runs.schema import TIERS, ConfigError, walk
 
 from . import protocol
 
-# Besides every operational setting, what a command may change without changing what the experiment asks.
-PLACES = {"launcher", "hydra"}
+# Besides every operational setting, what a command may change without changing what the experiment asks. The paper does
+# not state its numerics, so either are its own.
+PLACES = {"launcher", "hydra", "numerics"}
 # Not part of a run's identity, but part of what the experiment asks.
 ASKED = {"seeds", "grid", "source", "protocol"}
 

@@ -278,6 +278,13 @@ def test_costs_of_one_experiment_leave_those_of_the_others(tmp_path):
     assert set(costs) == {"fig2", "fig4_small_lr"} and costs["fig2"]["missing"] == 20 and costs["fig2"]["hours"] < 2
 
 
+def test_either_numerics_are_the_paper_s_tier_and_other_settings_are_not(tmp_path):
+    for given, tier in (("numerics=fast", "paper"), ("precision=bf16", "custom")):
+        done = sweep("experiment=fig2", given, "plan=true", "archive=true", f"results={tmp_path / tier}")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / tier / "paper" / "costs.json").exists() == (tier == "paper")
+
+
 def test_merge_brings_runs_in_and_trains_nothing_again(tuned, tmp_path):
     results, arguments, _ = tuned
     here = [*arguments[:-1], f"results={tmp_path}"]
