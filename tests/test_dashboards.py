@@ -159,7 +159,7 @@ def test_the_whole_archive_can_be_told(monkeypatch):
     shared = [run for run in found.values() if {"fig5", "fig6"} <= set(run.about.tags)]
     assert len(shared) == 108
     tuned = [run.about for run in found.values() if "fig1ab" in run.about.tags]
-    assert {about.job_type for about in tuned} == {"select", "refine", "report", "control"}
+    assert {about.job_type for about in tuned} == {"select", "refine", "report"}
 
 
 def test_seeds_that_select_and_seeds_that_report_are_not_one_curve():

@@ -62,9 +62,9 @@ def test_a_claim_about_one_setting_refuses_two():
 def test_last_near():
     says(NEAR, seeds(0.99, 0.985, 0.98), "inconclusive",
          "last train_acc, paper 0.98: 0.9850 [0.9726, 0.9974] over 3 seeds; 2 more seeds would decide it with 80 % power: "
-         "2 runs, 2 minutes (own variances)")  # fmt: skip
+         "2 runs, 2 minutes of one core (own variances)")  # fmt: skip
     says(NEAR, seeds(0.99, 0.98), "inconclusive",
-         "last train_acc, paper 0.98: 2 of at least 3 seeds; 1 run, 1 minutes to that")  # fmt: skip
+         "last train_acc, paper 0.98: 2 of at least 3 seeds; 1 run, 1 minutes of one core to that")  # fmt: skip
     diverged = {"epochs": [{"train_acc": 0.9}], "seed": 2, "run": "short"}
     says(NEAR, [*seeds(0.99, 0.98), diverged], "inconclusive", "last train_acc, paper 0.98: 0.6567 [-0.7561, 2.0694]…")
 
@@ -84,7 +84,7 @@ def test_never_above():
     says(LOW, seeds(0.2, 0.25, 0.3), "reproduced", f"best train_acc 0.3000 over 3 seeds (threshold 0.3); {EXCLUDED}")
     says(LOW, seeds(0.2, 0.25), "inconclusive",
          "best train_acc 0.2500 over 2 seeds (threshold 0.3); of one setting, up to 78% of seeds that do better cannot be "
-         "excluded; 1 run, 1 minutes to that")  # fmt: skip
+         "excluded; 1 run, 1 minutes of one core to that")  # fmt: skip
     says(LOW, seeds(0.2, 0.4, 0.3), "not reproduced", "best train_acc 0.4000 over 3 seeds (threshold 0.3)")
     says(LOW, broken(), "reproduced", f"best train_acc 0.0000 over 3 seeds (threshold 0.3); {EXCLUDED}")
 
@@ -99,16 +99,16 @@ def test_trained():
          "2 of 2 settings trained, 2 seeds: adam lr 1 (2 of 2), powersgd lr 0.01 γ 0.5 (1 of 2)")  # fmt: skip
     few = seeds(0.3, 0.2, 0.1) + seeds(0.3, gamma=0.6)
     says(SOME, few, "inconclusive",
-         "0 of 4 settings trained, 1 to 3 seeds; 2 settings not run; 8 runs, 8 minutes to that",
+         "0 of 2 settings trained, 1 to 3 seeds; 2 not run; 8 runs, 8 minutes of one core to that",
          missing=[{"gamma": 0.7}, {"gamma": 0.8}])  # fmt: skip
     says(SOME, few, "inconclusive",
-         "0 of 2 settings trained, 1 to 3 seeds, of at least 3; 2 runs, 2 minutes to that")  # fmt: skip
+         "0 of 2 settings trained, 1 to 3 seeds, of at least 3; 2 runs, 2 minutes of one core to that")  # fmt: skip
     says(SOME, seeds(0.3, 0.2, 0.1) + broken(gamma=0.6), "not reproduced",
          f"0 of 2 settings trained, 3 seeds; {EXCLUDED}")  # fmt: skip
     says(EVERY, seeds(0.95, 0.95), "inconclusive",
-         "1 of 1 settings trained, 2 seeds: lr 0.1 γ 0.5 (2 of 2), of at least 3; 1 run, 1 minutes to that")  # fmt: skip
-    says(NONE, seeds(0.3, 0.2, 0.1), "reproduced", f"0 of 1 settings trained, 3 seeds; {EXCLUDED}")
-    says(NONE, half, "not reproduced", f"1 of 1 settings trained, 3 seeds: {one}")
+         "1 of 1 setting trained, 2 seeds: lr 0.1 γ 0.5 (2 of 2), of at least 3; 1 run, 1 minutes of one core to that")  # fmt: skip
+    says(NONE, seeds(0.3, 0.2, 0.1), "reproduced", f"0 of 1 setting trained, 3 seeds; {EXCLUDED}")
+    says(NONE, half, "not reproduced", f"1 of 1 setting trained, 3 seeds: {one}")
 
 
 def test_deeper():
@@ -118,9 +118,9 @@ def test_deeper():
     both, there = "PowerSGD trains 15 layers and SGD trains 12 layers", "SGD at 15 layers with"
     says(DEEPER, ours + shallow + deep, "reproduced", f"{both}; {there} 1 settings, 3 seeds each; {EXCLUDED}")
     says(DEEPER, ours + shallow + deep[:1], "inconclusive",
-         f"{both}; {there} 1 settings, 1 seed each, of at least 3; 2 runs, 2 minutes to that")  # fmt: skip
+         f"{both}; {there} 1 settings, 1 seed each, of at least 3; 2 runs, 2 minutes of one core to that")  # fmt: skip
     says(DEEPER, ours + shallow + deep, "inconclusive",
-         f"{both}; {there} 1 settings, 0 seeds each, of at least 3; 3 runs, 3 minutes to that",
+         f"{both}; {there} 1 settings, 0 seeds each, of at least 3; 3 runs, 3 minutes of one core to that",
          missing=[{"depth": 15, "gamma": 1.0, "initial_lr": 1}])  # fmt: skip
     says(DEEPER, ours + shallow, "inconclusive",
          f"{both}; {there} 0 settings, 0 seeds each, of at least 3; 0 runs to that")  # fmt: skip
@@ -258,7 +258,7 @@ def test_contrast():
     loss = {"column": "train_loss", "best": "min", "guess": 2.3}
     says(on_grid("contrast", **terms, **loss, between=[0.05, None]), cells(CELLS), "reproduced", text)
     says(on_grid("contrast", **terms, between=[0.05, None]), cells(CELLS, seeds=2), "inconclusive",
-         "2 of at least 3 seeds; 2 runs, 2 minutes to that")  # fmt: skip
+         "2 of at least 3 seeds; 2 runs, 2 minutes of one core to that")  # fmt: skip
 
 
 def test_contrast_is_about_its_own_cells():
