@@ -152,10 +152,11 @@ def plan_table(plans: list[Plan | str], place: Place) -> str:
         if isinstance(plan, str):
             lines.append(plan)
             continue
-        runs = len([job for job in plan.jobs if not plan.only or job.label in plan.only])
+        runs = [job for job in plan.jobs if not plan.only or job.label in plan.only]
+        done = sum(job.done for job in runs)
         to_come, found = [] if plan.only else plan.to_come, wanted(plan, place)
         lines.append(
-            f"{plan.experiment:20} {runs:6,d} {runs - len(plan.wanted()):6,d} {len(to_come) or '':>8}{_cells(found)}  "
+            f"{plan.experiment:20} {len(runs):6,d} {done:6,d} {len(to_come) or '':>8}{_cells(found)}  "
             f"{spelled(Counter(cost.source for cost in found.costs))}"
         )
     lines.append(f"{'together':43}{_cells(total(real, place))}")

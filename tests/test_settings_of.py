@@ -52,6 +52,8 @@ def test_a_plan_says_whose_choice_it_waits_for(plan):
     text = show.summary(found, place(found.elsewhere["sgdm"][0].config))
     start = "fig1ab_early, tier smoke: 0 runs, 0 done, at least 12 more once fig1ab has chosen; 32 epochs to train"
     assert text.startswith(start)  # those with which fig1ab chooses
+    line = show.plan_table([found], place(found.elsewhere["sgdm"][0].config)).splitlines()[1]
+    assert line.split()[:4] == ["fig1ab_early", "0", "0", "12"]
 
 
 def test_figure_7_takes_what_figure_1_chose(plan):
