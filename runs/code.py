@@ -15,8 +15,9 @@ from .schema import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 CHANGED = "{} changed while the program ran; rerun the same command"
+CONTROLS = "optimizers.controls."
 # Not hashed: FORMAT covers our own optimizers, and the recorded environment covers torch.
-COVERED = ("torch.", "optimizers.controls.", "optimizers.powersgd.")
+COVERED = ("torch.", CONTROLS, "optimizers.powersgd.")
 _imported: dict[str, str | None] = {}  # users' modules, and their content when this process imported them
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import MISSING
 from typing import Any
 
-from .code import code_of
+from .code import CONTROLS, code_of
 from .schema import ConfigError, batch_statistics, check, walk
 
 
@@ -21,7 +21,7 @@ def settled(config: dict, processes: int = 1, checked: dict | None = None) -> di
         if isinstance(config[section], dict) and config[section].get(key):
             config[section] = config[section] | {"code": code_of(str(config[section][key]))}
     if isinstance(optimizer := config["optimizer"], dict) and optimizer.get("class_path"):
-        control = str(optimizer["class_path"]).startswith("optimizers.controls.")
+        control = str(optimizer["class_path"]).startswith(CONTROLS)
         config["optimizer"] = optimizer | {"decay_after_scaling": bool(control and optimizer["weight_decay"]) or None}
     check(config, checked)
     config["batch_statistics"] = batch_statistics(config, max(processes, config["launcher"].get("gpus_per_run", 1)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runs import table
+from runs.code import CONTROLS
 from runs.files import read_json
 from runs.identity import nested, run_name, setting_id
 from runs.run import Run
@@ -31,7 +32,6 @@ ACCURACIES = ("train_acc", "train_eval_acc", "test_acc", "validation_acc")
 REACH = 0.95  # of the best accuracy, as in protocol.reach
 PLAIN = ("lr", "gamma", "momentum", "weight_decay", "depth", "width", "init")  # shown without their section's name
 ENVIRONMENT = ("device", "processor", "threads", "world_size", "python", "torch", "commit")
-CONTROLS = "optimizers.controls."
 
 
 def shown(row: dict, batch_size: int) -> tuple[int, dict[str, float]]:
